@@ -1,0 +1,159 @@
+//! Where images come from.
+
+mod canvas;
+pub mod idx;
+pub mod memory;
+pub mod options;
+pub mod order;
+pub mod prefetch;
+pub mod subset;
+
+use crate::error::{Error, Result};
+use crate::images::{ImageShape, Images};
+
+pub use idx::IdxFiles;
+pub use memory::InMemory;
+pub use options::DatasetOptions;
+pub use order::Order;
+pub use prefetch::{Prefetch, PrefetchedBatch};
+pub use subset::{Subset, split};
+
+/// Images that can be read in any order, from any thread.
+pub trait Dataset: Send + Sync {
+    /// Number of images.
+    fn len(&self) -> usize;
+    /// Of every image.
+    fn shape(&self) -> ImageShape;
+    /// Class names in label order, where the data have labels.
+    fn classes(&self) -> Option<&[String]>;
+    /// The images of these indices, in this order.
+    fn batch(&self, indices: &[usize]) -> Result<LabelledImages>;
+    /// True without images.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a [`Dataset`] returns.
+#[derive(Debug, Clone)]
+pub struct LabelledImages {
+    /// The pixels.
+    pub images: Images,
+    /// Class of each image, where the data have labels.
+    pub labels: Option<Vec<u32>>,
+}
+
+/// Reads a batch from a data set that somebody else may have written: what comes back is what was asked for, or
+/// [`Error::Data`].
+pub fn read_batch(dataset: &dyn Dataset, indices: &[usize]) -> Result<LabelledImages> {
+    check_indices(indices, dataset.len())?;
+    let batch = dataset.batch(indices)?;
+    let bad = |reason: String| Error::Data { what: "a batch of the data set".into(), index: None, reason };
+
+    let (images, shape) = (&batch.images, dataset.shape());
+    if (images.count, images.shape) != (indices.len(), shape) {
+        return Err(bad(format!(
+            "Expected {} images of {shape} but received {} of {}",
+            indices.len(),
+            images.count,
+            images.shape
+        )));
+    }
+    if images.shape.checked_dims().and_then(|dims| dims.checked_mul(images.count)) != Some(images.data.len()) {
+        return Err(bad(format!("Expected {} x {shape} values but received {}", images.count, images.data.len())));
+    }
+    match (dataset.classes(), &batch.labels) {
+        (Some(classes), Some(labels)) => {
+            if labels.len() != images.count {
+                return Err(bad(format!("Expected {} labels but received {}", images.count, labels.len())));
+            }
+            if let Some(at) = labels.iter().position(|&label| label as usize >= classes.len()) {
+                return Err(Error::Data {
+                    what: format!("image {}", indices[at]),
+                    index: Some(indices[at]),
+                    reason: format!("Expected a label below {} but received {}", classes.len(), labels[at]),
+                });
+            }
+        }
+        (Some(_), None) => return Err(bad("Expected labels but received none".into())),
+        (None, Some(_)) => return Err(bad("Expected no labels, as there are no classes, but received some".into())),
+        (None, None) => {}
+    }
+    Ok(batch)
+}
+
+/// Checks that every index is that of an image.
+fn check_indices(indices: &[usize], len: usize) -> Result<()> {
+    match indices.iter().find(|&&index| index >= len) {
+        Some(index) => Err(Error::option("indices", format!("indices below {len}"), index)),
+        None => Ok(()),
+    }
+}
+
+/// The labels of these indices.
+fn pick_labels(labels: Option<&[u32]>, indices: &[usize]) -> Option<Vec<u32>> {
+    labels.map(|labels| indices.iter().map(|&index| labels[index]).collect())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A data set of `count` images of one pixel, each its index modulo 256.
+    pub(crate) fn numbered(count: usize) -> InMemory {
+        let shape = ImageShape { height: 1, width: 1, channels: 1 };
+        let images = Images::new((0..count).map(|i| i as u8).collect(), count, shape).unwrap();
+        InMemory::new(images, Some((0..count).map(|i| (i % 3) as u32).collect()), None).unwrap()
+    }
+
+    /// Returns one thing whatever it is asked for.
+    struct Liar(LabelledImages, Option<Vec<String>>);
+
+    impl Dataset for Liar {
+        fn len(&self) -> usize {
+            10
+        }
+        fn shape(&self) -> ImageShape {
+            ImageShape { height: 1, width: 2, channels: 1 }
+        }
+        fn classes(&self) -> Option<&[String]> {
+            self.1.as_deref()
+        }
+        fn batch(&self, _: &[usize]) -> Result<LabelledImages> {
+            Ok(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_not_what_was_asked_for_is_refused() {
+        let shape = ImageShape { height: 1, width: 2, channels: 1 };
+        let good = Images { data: vec![0; 4], count: 2, shape };
+        let classes = Some(vec!["cat".to_string(), "dog".to_string()]);
+        let answer = |images: &Images, labels: Option<Vec<u32>>, classes: &Option<Vec<String>>| {
+            let liar = Liar(LabelledImages { images: images.clone(), labels }, classes.clone());
+            read_batch(&liar, &[7, 3])
+        };
+        answer(&good, None, &None).unwrap();
+        answer(&good, Some(vec![0, 1]), &classes).unwrap();
+        for (images, labels, classes, sentence) in [
+            (Images { count: 1, ..good.clone() }, None, &None, "Expected 2 images of 1x2x1 but received 1 of 1x2x1"),
+            (
+                Images { shape: ImageShape { height: 2, width: 1, ..shape }, ..good.clone() },
+                None,
+                &None,
+                "received 2 of 2x1x1",
+            ),
+            (Images { data: vec![0; 3], ..good.clone() }, None, &None, "Expected 2 x 1x2x1 values but received 3"),
+            (good.clone(), Some(vec![0]), &classes, "Expected 2 labels but received 1"),
+            (good.clone(), Some(vec![0, 2]), &classes, "image 3: Expected a label below 2 but received 2"),
+            (good.clone(), None, &classes, "Expected labels"),
+            (good.clone(), Some(vec![0, 0]), &None, "Expected no labels"),
+        ] {
+            let error = answer(&images, labels, classes).unwrap_err();
+            assert!(matches!(error, Error::Data { .. }), "{error:?}");
+            assert!(error.to_string().contains(sentence), "{error}");
+        }
+        let error = read_batch(&numbered(10), &[3, 10]).unwrap_err();
+        assert_eq!(error.to_string(), "Expected indices below 10 for indices but received 10");
+    }
+}
