@@ -1,0 +1,83 @@
+//! Weight gradients: `out = x^T y`, a product whose depth is all pixels.
+#![allow(unsafe_code)] // Tiles are read at strides; `gradient` checks every extent once.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::isa::Isa;
+use super::matrix::{Matrix, PANEL};
+use super::product::part;
+use super::scratch::LINE;
+use super::tile::{self, Finish, Tile, Walk};
+
+/// Pixels that are summed in registers; such sums are added up in f32 in the order of the pixels.
+pub const DEPTH: usize = 256;
+
+/// `out [x columns, y columns] = x^T y`, or `+=` if `add`. Both operands have blocks of one height, and y is in panels
+/// or padded rows.
+pub fn gradient(isa: Isa, x: Matrix, y: Matrix, out: &mut [f32], add: bool) {
+    let (rows, columns) = (x.layout.columns, y.layout.columns);
+    assert_eq!((x.rows, x.layout.height), (y.rows, y.layout.height), "pixels of the operands");
+    assert_eq!(out.len(), rows * columns, "elements of the output");
+    assert!(x.layout.height <= DEPTH, "blocks of at most {DEPTH} pixels");
+    assert!(y.data.len() >= y.layout.len(y.rows), "whole blocks of y");
+    let whole_vectors = y.layout.row == PANEL || y.layout.row >= columns.next_multiple_of(LINE);
+    assert!(whole_vectors, "whole vectors are read from y");
+    let panels = x.layout.panel_count();
+    let group = (panels / (2 * rayon::current_num_threads())).clamp(1, 4);
+    let small = x.rows * rows * columns < 1 << 20;
+    let tasks = out.par_chunks_mut(group * PANEL * columns).with_min_len(if small { usize::MAX } else { 1 });
+    tasks.enumerate().for_each(|(task, out)| {
+        let first = task * group;
+        sweep(isa, x, y, out, first..(first + group).min(panels), add);
+    });
+}
+
+/// The panels `panels` of x; `out` starts with the first of them.
+fn sweep(isa: Isa, x: Matrix, y: Matrix, out: &mut [f32], panels: Range<usize>, add: bool) {
+    let columns = y.layout.columns;
+    let (lanes, vectors) = tile::columns(isa);
+    let height = x.layout.height;
+    let blocks = x.rows.div_ceil(height);
+    let blocks_at_once = DEPTH / height;
+    let walk = |depth| Walk {
+        depth,
+        run: height,
+        a_row: 1,
+        a_step: x.layout.row,
+        a_jump: x.layout.block,
+        b_step: y.layout.row,
+        b_jump: y.layout.block,
+    };
+    for block in (0..blocks).step_by(blocks_at_once) {
+        let walk = walk((blocks_at_once * height).min(x.rows - block * height));
+        let finish = if add || block > 0 { Finish::Add } else { Finish::Store };
+        for y_panel in 0..y.layout.panel_count() {
+            let width = y.layout.panel_columns(y_panel);
+            for column in (0..width).step_by(lanes * vectors) {
+                for x_panel in panels.clone() {
+                    let x_width = x.layout.panel_columns(x_panel);
+                    let strips = x_width.div_ceil(tile::rows(isa));
+                    for strip in 0..strips {
+                        let rows = part(x_width, strips, strip);
+                        let out_row = (x_panel - panels.start) * PANEL + rows.start;
+                        // SAFETY: `gradient` checked that operands and output have these rows and columns, and
+                        // that whole vectors of y can be read; `out` is this task's alone.
+                        unsafe {
+                            let tile = Tile {
+                                a: x.data.as_ptr().add(block * x.layout.block + x_panel * x.layout.panel + rows.start),
+                                b: y.data.as_ptr().add(block * y.layout.block + y_panel * y.layout.panel + column),
+                                out: out.as_mut_ptr().add(out_row * columns + y_panel * PANEL + column),
+                                out_row: columns,
+                                columns: (lanes * vectors).min(width - column),
+                                finish,
+                            };
+                            tile::compute(isa, rows.len(), &walk, &tile);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

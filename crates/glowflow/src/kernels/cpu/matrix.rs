@@ -1,0 +1,148 @@
+//! Where the elements of a matrix lie, and the matrices in these layouts.
+
+use rayon::prelude::*;
+
+use super::scratch::{self, LINE, Scratch};
+
+/// Columns of a panel.
+pub const PANEL: usize = 32;
+
+/// Element (r, c) lies at `r / height * block + r % height * row + c / PANEL * panel + c % PANEL`.
+///
+/// Activations of a net are in *panels*: a block of rows is one contiguous piece, and in it so is each panel of 32
+/// columns. A tile of a product then reads and writes whole cache lines in a row, whether the columns are its own or
+/// its depth, and nothing is ever repacked. Narrow matrices over the taps of a 3x3 convolution are in *padded rows*.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// Columns of the matrix.
+    pub columns: usize,
+    /// Rows of a block.
+    pub height: usize,
+    /// Distance of rows.
+    pub row: usize,
+    /// Distance of panels.
+    pub panel: usize,
+    /// Distance of blocks.
+    pub block: usize,
+}
+
+impl Layout {
+    /// Panels of blocks of `height` rows.
+    pub fn panels(columns: usize, height: usize) -> Self {
+        let panel = PANEL * height;
+        Layout { columns, height, row: PANEL, panel, block: panel * columns.div_ceil(PANEL) }
+    }
+
+    /// Row after row, each from the start of a cache line; an odd number of lines, so that rows spread over the cache.
+    pub fn padded_rows(columns: usize, height: usize) -> Self {
+        let row = (columns.div_ceil(LINE) | 1) * LINE;
+        Layout { columns, height, row, panel: PANEL, block: row * height }
+    }
+
+    /// Row after row without gaps.
+    pub fn plain(columns: usize, height: usize) -> Self {
+        Layout { columns, height, row: columns, panel: PANEL, block: columns * height }
+    }
+
+    /// Panels, the last one maybe narrower.
+    pub fn panel_count(&self) -> usize {
+        self.columns.div_ceil(PANEL)
+    }
+
+    /// Columns of panel `panel`.
+    pub fn panel_columns(&self, panel: usize) -> usize {
+        PANEL.min(self.columns - panel * PANEL)
+    }
+
+    /// One more than the index of the last element of `rows` rows.
+    pub fn end(&self, rows: usize) -> usize {
+        let last = rows - 1;
+        let panel = self.panel_count() - 1;
+        last / self.height * self.block + last % self.height * self.row + panel * self.panel + self.panel_columns(panel)
+    }
+
+    /// f32 that the blocks of `rows` rows take.
+    pub fn len(&self, rows: usize) -> usize {
+        rows.div_ceil(self.height) * self.block
+    }
+
+    /// A buffer of unspecified values for `rows` rows.
+    pub fn take(&self, rows: usize) -> Scratch {
+        scratch::take(self.len(rows))
+    }
+}
+
+/// A matrix to read.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    /// The elements.
+    pub data: &'a [f32],
+    /// Where they lie.
+    pub layout: Layout,
+    /// Rows.
+    pub rows: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// The first `rows` rows in `data`.
+    pub fn new(data: &'a [f32], layout: Layout, rows: usize) -> Self {
+        assert!(rows == 0 || data.len() >= layout.end(rows), "{rows} rows of {layout:?} in {} values", data.len());
+        Matrix { data, layout, rows }
+    }
+
+    /// Row after row without gaps.
+    pub fn plain(data: &'a [f32], columns: usize) -> Self {
+        let rows = data.len() / columns;
+        Matrix::new(data, Layout::plain(columns, rows), rows)
+    }
+}
+
+/// The right operand of a product: [depth, columns] in panels of one block.
+pub struct Weights {
+    data: Scratch,
+    layout: Layout,
+}
+
+impl Weights {
+    /// Packs `w` [depth, columns].
+    pub fn pack(w: &[f32], columns: usize) -> Self {
+        let depth = w.len() / columns;
+        Self::fill(depth, columns, |panel, first, width| {
+            for (to, from) in panel.chunks_exact_mut(PANEL).zip(w.chunks_exact(columns)) {
+                to[..width].copy_from_slice(&from[first..first + width]);
+            }
+        })
+    }
+
+    /// Packs the transpose of `w` [columns, depth].
+    pub fn pack_transposed(w: &[f32], depth: usize) -> Self {
+        let columns = w.len() / depth;
+        Self::fill(depth, columns, |panel, first, width| {
+            // In squares, so that a line of the panel is still in cache when its next column comes.
+            for top in (0..depth).step_by(LINE) {
+                let height = LINE.min(depth - top);
+                for column in 0..width {
+                    let from = &w[(first + column) * depth + top..][..height];
+                    for (to, x) in panel[top * PANEL..].chunks_mut(PANEL).zip(from) {
+                        to[column] = *x;
+                    }
+                }
+            }
+        })
+    }
+
+    fn fill(depth: usize, columns: usize, panel: impl Fn(&mut [f32], usize, usize) + Sync) -> Self {
+        let layout = Layout::panels(columns, depth);
+        let mut data = layout.take(depth);
+        let least = (1 << 14) / layout.panel + 1;
+        data.par_chunks_mut(layout.panel).with_min_len(least).enumerate().for_each(|(index, to)| {
+            panel(to, index * PANEL, layout.panel_columns(index));
+        });
+        Weights { data, layout }
+    }
+
+    /// The operand.
+    pub fn matrix(&self) -> Matrix<'_> {
+        Matrix::new(&self.data, self.layout, self.layout.height)
+    }
+}

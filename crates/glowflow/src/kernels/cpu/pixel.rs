@@ -1,0 +1,95 @@
+//! The 1x1 convolution, y = W x + b at every pixel, and its gradients. W is [c_out, c_in].
+
+use super::gradient::{DEPTH, gradient};
+use super::isa::Isa;
+use super::matrix::{Layout, Matrix, Weights};
+use super::product::{Finish, product};
+
+/// y = W x + b for x [rows, c_in]; b is [c_out]. Gives [rows, c_out].
+pub fn forward(x: &[f32], w: &[f32], b: &[f32], c_in: usize, c_out: usize) -> Vec<f32> {
+    assert_eq!(b.len(), c_out, "the bias is [{c_out}]");
+    let weights = Weights::pack_transposed(w, c_in);
+    apply(x, c_in, c_out, w, &weights, Finish::Bias { map: b, first: 0, relu: false })
+}
+
+/// dx = W^T dy for dy [rows, c_out]. Gives [rows, c_in].
+pub fn transposed(dy: &[f32], w: &[f32], c_in: usize, c_out: usize) -> Vec<f32> {
+    apply(dy, c_out, c_in, w, &Weights::pack(w, c_in), Finish::Store)
+}
+
+fn apply(x: &[f32], depth: usize, columns: usize, w: &[f32], weights: &Weights, finish: Finish) -> Vec<f32> {
+    assert_eq!(w.len(), depth * columns, "the weights are [c_out, c_in]");
+    assert!(x.len().is_multiple_of(depth), "rows of {depth} channels");
+    let x = Matrix::plain(x, depth);
+    let mut y = vec![0.0; x.rows * columns];
+    product(Isa::active(), x, weights.matrix(), &mut y, Layout::plain(columns, x.rows), finish, true);
+    y
+}
+
+/// The sum of dy x^T over the rows of dy [rows, c_out] and x [rows, c_in]. Gives [c_out, c_in].
+pub fn weight_gradient(dy: &[f32], x: &[f32], c_in: usize, c_out: usize) -> Vec<f32> {
+    let rows = x.len() / c_in;
+    assert_eq!((x.len(), dy.len()), (rows * c_in, rows * c_out), "rows of {c_in} and {c_out} channels");
+    let height = DEPTH.min(rows.max(1));
+    let layout = Layout::padded_rows(c_in, height);
+    let mut padded = layout.take(rows);
+    for (to, from) in padded.chunks_exact_mut(layout.row).zip(x.chunks_exact(c_in)) {
+        to[..c_in].copy_from_slice(from);
+    }
+    let mut w = vec![0.0; c_out * c_in];
+    let dy = Matrix::new(dy, Layout::plain(c_out, height), rows);
+    gradient(Isa::active(), dy, Matrix::new(&padded, layout, rows), &mut w, false);
+    w
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reference::{assert_close, on_each_isa, same_on_any_threads, values};
+    use super::*;
+
+    const SIZES: [(usize, usize, usize); 7] =
+        [(1, 1, 1), (5, 3, 2), (7, 12, 12), (100, 24, 24), (64, 48, 33), (700, 13, 17), (1200, 40, 72)];
+
+    #[test]
+    fn equals_the_definition() {
+        for (rows, c_in, c_out) in SIZES {
+            let (x, dy) = (values(1, rows * c_in), values(2, rows * c_out));
+            let (w, b) = (values(3, c_out * c_in), values(4, c_out));
+            let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
+            for row in 0..rows {
+                for o in 0..c_out {
+                    y[row * c_out + o] += f64::from(b[o]);
+                    for i in 0..c_in {
+                        let (w, x, dy) = (w[o * c_in + i], x[row * c_in + i], dy[row * c_out + o]);
+                        let (w, x, dy) = (f64::from(w), f64::from(x), f64::from(dy));
+                        y[row * c_out + o] += w * x;
+                        dx[row * c_in + i] += w * dy;
+                        dw[o * c_in + i] += dy * x;
+                    }
+                }
+            }
+            on_each_isa(|_| {
+                assert_close(&forward(&x, &w, &b, c_in, c_out), &y, 1e-6);
+                assert_close(&transposed(&dy, &w, c_in, c_out), &dx, 1e-6);
+                assert_close(&weight_gradient(&dy, &x, c_in, c_out), &dw, 2e-6);
+            });
+        }
+    }
+
+    #[test]
+    fn a_row_alone_and_any_threads_give_the_same_bits() {
+        for (rows, c_in, c_out) in SIZES {
+            let (x, dy) = (values(1, rows * c_in), values(2, rows * c_out));
+            let (w, b) = (values(3, c_out * c_in), values(4, c_out));
+            on_each_isa(|_| {
+                let (y, dx) = (forward(&x, &w, &b, c_in, c_out), transposed(&dy, &w, c_in, c_out));
+                for row in 0..rows {
+                    let (x, dy) = (&x[row * c_in..][..c_in], &dy[row * c_out..][..c_out]);
+                    assert_eq!(forward(x, &w, &b, c_in, c_out), y[row * c_out..][..c_out]);
+                    assert_eq!(transposed(dy, &w, c_in, c_out), dx[row * c_in..][..c_in]);
+                }
+            });
+            same_on_any_threads(|| (forward(&x, &w, &b, c_in, c_out), weight_gradient(&dy, &x, c_in, c_out)));
+        }
+    }
+}
