@@ -1,0 +1,16 @@
+//! The Node binding: JavaScript values to engine values and back.
+//!
+//! It decides nothing. Options are checked in `src/` and once more by the engine, whose `Default`s are the only ones.
+//! An array is copied before the call that brings it returns, and results are copied into arrays that V8 owns, so no
+//! thread of the engine ever sees JavaScript's memory. Whatever takes time runs on a thread of its own, never on
+//! Node's.
+
+mod data;
+mod device;
+mod error;
+mod images;
+mod model;
+mod options;
+mod picture;
+mod task;
+mod training;

@@ -1,0 +1,99 @@
+/** What a model is made of, as people write it and as the engine keeps it. */
+
+import { randomInt } from 'node:crypto'
+
+import * as native from '#native'
+
+import { type DeviceLike, deviceRule } from './device.js'
+import { native as engineSays } from './error.js'
+import { boolean, check, integer, oneOf, required, type Rule, type Rules, seed } from './options.js'
+import { type Precision, precision } from './task.js'
+
+export interface ImageShape {
+  /** Height and width; Glow: each a multiple of `2 ** levels`. */
+  imageSize: number | readonly [height: number, width: number]
+  /** 1, 3 or 4. @default 3 */
+  channels?: number
+}
+
+export interface CommonOptions {
+  /** @default 'auto' */
+  device?: DeviceLike
+  /** Seeds the initial weights. @default drawn at random and kept in `model.config` */
+  seed?: number
+  /** Bits of each channel that are modelled; 5 is what the Glow paper uses for faces. @default 8 */
+  bits?: number
+  /** Of the coupling nets. Rejects with `ERR_GLOW_PRECISION_UNSUPPORTED` rather than fall back. @default 'f32' */
+  precision?: Precision
+}
+
+/** Glow, Kingma & Dhariwal 2018, https://arxiv.org/abs/1807.03039; the defaults are the CIFAR-10 model of its section 6. */
+export interface GlowOptions extends ImageShape, CommonOptions {
+  /** Scales, L in the paper. @default 3 */
+  levels?: number
+  /** Flow steps of each scale, K in the paper. @default 32 */
+  depth?: number
+  /** Channels inside each coupling net. @default 512 */
+  hidden?: number
+  /** Scale and shift, or shift alone (section 3.3). @default 'affine' */
+  coupling?: 'affine' | 'additive'
+  /** What mixes the channels: a 1x1 convolution in its PLU form or plain (section 3.2), or a fixed order. @default 'conv1x1-lu' */
+  permutation?: 'conv1x1-lu' | 'conv1x1' | 'shuffle' | 'reverse'
+  /** One more input channel that marks the border, as in the original code. @default false */
+  edgeBias?: boolean
+  /** The affine coupling's scale: sigmoid(h + 2) as in the paper's code, or kept within [0.5, 2]. @default 'sigmoid' */
+  scale?: 'sigmoid' | 'bounded'
+  /** Learn the mean and scale of the coarsest latents. @default true */
+  learnTop?: boolean
+}
+
+/** Every option, defaults filled in: `createGlow(model.config)` builds the same model again. */
+export type ModelConfig = { readonly kind: 'glow' } & Readonly<Required<Omit<GlowOptions, 'device'>>>
+
+const isSize = integer(1).accepts
+const imageSize: Rule = {
+  expected: 'an integer of at least 1 or [height, width]',
+  accepts: (value) => isSize(value) || (Array.isArray(value) && value.length === 2 && value.every(isSize)),
+}
+const glowRules: Rules<GlowOptions & { kind?: 'glow' }> = {
+  kind: oneOf('glow'),
+  imageSize: required(imageSize),
+  channels: integer(0),
+  device: deviceRule,
+  seed,
+  bits: integer(0),
+  precision,
+  levels: integer(0),
+  depth: integer(0),
+  hidden: integer(0),
+  coupling: oneOf('affine', 'additive'),
+  permutation: oneOf('conv1x1-lu', 'conv1x1', 'shuffle', 'reverse'),
+  edgeBias: boolean,
+  scale: oneOf('sigmoid', 'bounded'),
+  learnTop: boolean,
+}
+
+/** The engine's `GlowConfig` of these options, as JSON, defaults left out. */
+export function toGlowConfig(options: GlowOptions): string {
+  check(options, glowRules, (usable) => engineSays(() => native.glowProblems(glowJson(usable))))
+  return glowJson({ ...options, seed: options.seed ?? randomInt(2 ** 48 - 1) })
+}
+
+function glowJson({
+  imageSize,
+  channels,
+  device: _,
+  precision: __,
+  kind: ___,
+  ...rest
+}: GlowOptions & { kind?: string }): string {
+  const [height, width] = typeof imageSize === 'number' ? [imageSize, imageSize] : (imageSize ?? [])
+  return JSON.stringify({ image: { height, width, channels }, ...rest })
+}
+
+/** A model's config from the engine's. */
+export function fromGlowConfig(json: string, precision: Precision): ModelConfig {
+  const { image, ...rest } = JSON.parse(json)
+  const { height, width, channels } = image
+  return { kind: 'glow', imageSize: height === width ? height : [height, width], channels, precision, ...rest }
+}

@@ -1,0 +1,29 @@
+/**
+ * glowflow: invertible generative models of images.
+ *
+ * An image becomes a latent (`encode`) and comes back (`decode`); the log-probability of an image is exact up to the noise
+ * that makes its pixels continuous. Images are rows of interleaved channels, latents one row an image, probabilities natural
+ * logarithms, and bits per dimension say so.
+ *
+ * @module
+ */
+
+export type { CommonOptions, GlowOptions, ImageShape, ModelConfig } from './config.js'
+export { type Dataset, type DatasetOptions, idxFiles, imagesInMemory, type LabelledImages } from './data.js'
+export { type Device, type DeviceInfo, type DeviceLike, type DeviceName, listDevices, openDevice } from './device.js'
+export { type Direction, directionFromJSON, type DirectionJson } from './direction.js'
+export { GlowError, type GlowErrorCode, type OptionProblem } from './error.js'
+export type { FloatImages, Images, Latents, LatentScale } from './images.js'
+export {
+  createGlow,
+  type Evaluation,
+  type FlowModel,
+  loadModel,
+  type Noise,
+  type SampleOptions,
+  type Verification,
+} from './model.js'
+export type { PathLike } from './options.js'
+export { type GridOptions, type Plot, pngGrid, type Series, writePlot, writePngGrid } from './picture.js'
+export type { Call, Precision } from './task.js'
+export type { TrainEvent, TrainingRun, TrainOptions, TrainSummary } from './training.js'

@@ -1,0 +1,325 @@
+/** Models: images to latents and back, likelihoods, samples, edits. */
+
+import { randomInt } from 'node:crypto'
+
+import * as native from '#native'
+
+import { fromGlowConfig, type GlowOptions, type ModelConfig, toGlowConfig } from './config.js'
+import { type Dataset, dataset, toDataset } from './data.js'
+import { type DeviceInfo, type DeviceLike, deviceRule, resolveDevice } from './device.js'
+import { type Direction, toDirection } from './direction.js'
+import { GlowError, shapeError } from './error.js'
+import {
+  type FloatImages,
+  floats,
+  type Images,
+  type Latents,
+  type LatentScale,
+  toBytes,
+  toPixels,
+  toRows,
+} from './images.js'
+import {
+  atLeastZero,
+  check,
+  checkOne,
+  integer,
+  list,
+  oneOf,
+  path,
+  type PathLike,
+  type Rule,
+  type Rules,
+  seed,
+  toPath,
+} from './options.js'
+import { type Call, callRules, checkPrecision, engine, perform, precision, type Precision } from './task.js'
+import { startTraining, type TrainingRun, type TrainOptions } from './training.js'
+
+/** How 8-bit pixels become continuous (uniform dequantization: Theis et al. 2016, https://arxiv.org/abs/1511.01844, section 3.1). */
+export interface Noise {
+  /**
+   * Where in its bin a pixel's value is put: its middle, so that calls are repeatable; a draw by `seed`; or given, one
+   * number in [0, 1) for each pixel. @default 'midpoint' for encode, 'uniform' for likelihoods
+   */
+  dequantize?: 'midpoint' | 'uniform' | Float32Array
+  /** @default 0 */
+  seed?: number
+  /** Draws of an importance-weighted estimate; 1 gives the lower bound that papers report. @default 1 */
+  draws?: number
+}
+const dequantize: Rule = {
+  expected: `'midpoint', 'uniform' or ${floats.expected}`,
+  accepts: (value) => value === 'midpoint' || value === 'uniform' || floats.accepts(value),
+}
+const noiseRules: Rules<Noise> = { dequantize, seed, draws: integer(1) }
+
+export interface SampleOptions extends Call {
+  /** @default 1 */
+  count?: number
+  /** Standard deviation the latents are drawn with; below 1 trades variety for likelihood. @default 0.7 */
+  temperature?: number
+  /** The same seed gives the same images, in any batch size. @default drawn at random */
+  seed?: number
+}
+
+export interface Evaluation {
+  /** Mean over the images. */
+  readonly bitsPerDim: number
+  /** Standard error of `bitsPerDim` over the images. */
+  readonly standardError: number
+  /** How many were scored. */
+  readonly images: number
+}
+
+export interface Verification {
+  /** Largest difference of a value that came back, in levels of 256. */
+  readonly maxError: number
+  /** 8-bit values that differ. */
+  readonly pixelMismatches: number
+  /** Largest condition number of a 1x1 convolution. */
+  readonly maxConditionNumber: number
+  /** Path of the layer with it. */
+  readonly worstLayer: string
+}
+
+/**
+ * A flow and its weights. A model serves many calls at once, all computed off the main thread; arrays are copied before a
+ * call returns. Calls reject with a {@link GlowError}; those that take images with `ERR_GLOW_SHAPE` where the size is not
+ * the model's, `ERR_GLOW_NOT_INITIALIZED` before the model has seen data, and `ERR_GLOW_DISPOSED` after {@link dispose}.
+ */
+export class FlowModel implements AsyncDisposable {
+  readonly config: ModelConfig
+  readonly device: DeviceInfo
+  readonly parameterCount: number
+  readonly #native: native.Model
+  readonly #scales: readonly LatentScale[]
+  #run: TrainingRun | undefined
+  #training = false
+  #disposal: Promise<void> | undefined
+
+  private constructor(model: native.Model, precision: Precision) {
+    this.config = fromGlowConfig(model.config, precision)
+    this.device = model.device as DeviceInfo
+    this.parameterCount = model.parameterCount
+    this.#native = model
+    this.#scales = model.latentScales
+  }
+
+  /** @internal */
+  static of(model: native.Model, precision: Precision): FlowModel {
+    return new FlowModel(model, precision)
+  }
+
+  /** Optimizer steps the weights have had. */
+  get step(): number {
+    return this.#native.step
+  }
+
+  /** False until the first images have set the actnorms; `train` does it, too. */
+  get initialized(): boolean {
+    return this.#native.initialized
+  }
+
+  /**
+   * Sets the actnorms so that the activations of the first 256 images have mean 0 and variance 1 in each channel (section
+   * 3.1 of the paper).
+   *
+   * @throws `ERR_GLOW_DATA` where a channel is constant, `ERR_GLOW_BUSY` in training.
+   */
+  async initialize(data: Dataset | Images): Promise<void> {
+    this.#notInTraining()
+    await this.#call({}, {}, () => this.#native.initialize(toDataset('data', data)))
+  }
+
+  /** Images to latents, exactly inverted by {@link decode}. Repeatable: pixels are put in the middle of their bins. */
+  async encode(images: Images | FloatImages, options: Call & Noise = {}): Promise<Latents> {
+    const rows = await this.#call(options, noiseRules, (call) =>
+      this.#native.encode(toPixels('images', images), toNoise(options, 'midpoint'), call),
+    )
+    return { ...rows, scales: this.#scales }
+  }
+
+  /**
+   * Latents to images.
+   *
+   * @throws `ERR_GLOW_SHAPE` for rows of another length or values that are not finite.
+   */
+  async decode(latents: Latents, options: Call = {}): Promise<Images> {
+    return this.#call(options, {}, (call) => this.#native.decode(toRows(latents), call))
+  }
+
+  /** As {@link decode}, before the values are cut into bins: pixel values in [0, 256). */
+  async decodeFloat(latents: Latents, options: Call = {}): Promise<FloatImages> {
+    return this.#call(options, {}, (call) => this.#native.decodeFloat(toRows(latents), call))
+  }
+
+  /**
+   * Lower bound on the log-probability of each `bits`-bit image, nats, the bins' width included. For FloatImages the
+   * log-density of values in [0, 256).
+   */
+  async logProb(images: Images | FloatImages, options: Call & Noise = {}): Promise<Float64Array> {
+    return this.#call(options, noiseRules, (call) =>
+      this.#native.logProb(toPixels('images', images), toNoise(options, 'uniform'), call),
+    )
+  }
+
+  /** Bits per dimension of each image: `-logProb / (dims * ln 2)`. */
+  async bitsPerDim(images: Images | FloatImages, options: Call & Noise = {}): Promise<Float64Array> {
+    return this.#call(options, noiseRules, (call) =>
+      this.#native.bitsPerDim(toPixels('images', images), toNoise(options, 'uniform'), call),
+    )
+  }
+
+  /** Mean bits per dimension of the first `limit` images (all by default), with one dequantization draw by `seed` (0). */
+  async evaluate(data: Dataset, options: Call & { limit?: number; seed?: number } = {}): Promise<Evaluation> {
+    return this.#call(options, { limit: integer(1), seed }, (call) => {
+      checkOne('data', data, dataset)
+      return this.#native.evaluate(toDataset('data', data), options.limit, options.seed ?? 0, call)
+    })
+  }
+
+  /** New images, drawn from the prior at a temperature. */
+  async sample(options: SampleOptions = {}): Promise<Images> {
+    return this.#call(options, { count: integer(1), temperature: atLeastZero, seed }, (call) => {
+      const { count = 1, temperature = 0.7, seed = randomInt(2 ** 48 - 1) } = options
+      return this.#native.sample(count, temperature, seed, call)
+    })
+  }
+
+  /** For each pair of images, `frames` (8 by default) from the one to the other through latent space, both included. */
+  async interpolate(
+    from: Images,
+    to: Images,
+    options: Call & { frames?: number; path?: 'linear' | 'spherical' } = {},
+  ): Promise<Images> {
+    return this.#call(options, { frames: integer(2), path: oneOf('linear', 'spherical') }, (call) => {
+      const { frames = 8, path = 'linear' } = options
+      return this.#native.interpolate(toBytes('from', from), toBytes('to', to), frames, path, call)
+    })
+  }
+
+  /** The direction from the mean latent of `without` to that of `having` (section 6 of the paper). */
+  async direction(having: Images | Dataset, without: Images | Dataset, options: Call = {}): Promise<Direction> {
+    const data = await this.#call(options, {}, (call) =>
+      this.#native.direction(toDataset('having', having), toDataset('without', without), call),
+    )
+    return toDirection(data)
+  }
+
+  /** Each image once for each of `amounts` (0 and 1 by default) of the direction, image by image. */
+  async shift(
+    images: Images,
+    direction: Direction,
+    options: Call & { amounts?: readonly number[] } = {},
+  ): Promise<Images> {
+    return this.#call(options, { amounts: list('a list of numbers', Number.isFinite) }, (call) => {
+      const { amounts = [0, 1] } = options
+      checkOne('direction', direction?.data, floats)
+      const { dims, data } = direction
+      if (data.length !== dims) throw shapeError('direction.data', `${dims} values`, `${data.length}`)
+      return this.#native.shift(toBytes('images', images), data, [...amounts], call)
+    })
+  }
+
+  /** How well the model inverts on these images: largest error, pixels that differ, conditioning. */
+  async verify(images: Images | FloatImages, options: Call = {}): Promise<Verification> {
+    return this.#call(options, {}, (call) => this.#native.verify(toPixels('images', images), call))
+  }
+
+  /**
+   * Trains on a thread of its own, starting at once, read or not. Other calls on the model use the weights of the last whole
+   * step. A failure ends the iteration and rejects `finished`.
+   *
+   * @throws `ERR_GLOW_OPTION` for every option that cannot be used, `ERR_GLOW_BUSY` where the model is in training already.
+   */
+  train(data: Dataset, options: TrainOptions = {}): TrainingRun {
+    this.#alive()
+    this.#notInTraining()
+    const run = startTraining(this.#native, data, options, () => (this.#training = false))
+    this.#training = true
+    this.#run = run
+    return run
+  }
+
+  /** Weights and config in one safetensors file. Written beside and renamed, so never half a file. */
+  async save(file: PathLike): Promise<void> {
+    await this.#call({}, {}, () => {
+      checkOne('file', file, path)
+      return this.#native.save(toPath(file))
+    })
+  }
+
+  /** Stops a run under way and frees the device's memory. Later calls reject with `ERR_GLOW_DISPOSED`. */
+  dispose(): Promise<void> {
+    this.#disposal ??= this.#dispose()
+    return this.#disposal
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose()
+  }
+
+  async #dispose(): Promise<void> {
+    await this.#run?.stop().catch(() => {})
+    await engine(() => this.#native.dispose())
+  }
+
+  #alive(): void {
+    if (this.#disposal) throw GlowError.of('ERR_GLOW_DISPOSED', 'The model has been disposed of')
+  }
+
+  #notInTraining(): void {
+    if (this.#training) throw GlowError.of('ERR_GLOW_BUSY', 'The model is in training: stop the run first')
+  }
+
+  async #call<T, O extends Call>(
+    options: O,
+    rules: Omit<Rules<O>, keyof Call>,
+    work: (call: native.Call) => Promise<T>,
+  ): Promise<T> {
+    this.#alive()
+    check(options, { ...callRules, ...rules } as Rules<O>)
+    checkPrecision(options.precision, this.device.precisions)
+    return perform(options, work)
+  }
+}
+
+function toNoise({ dequantize, seed, draws }: Noise, usual: 'midpoint' | 'uniform'): native.Noise {
+  return { dequantize: dequantize ?? usual, seed: seed ?? 0, draws: draws ?? 1 }
+}
+
+/**
+ * A Glow model with new weights. Train it, or {@link FlowModel.initialize} it, before anything else.
+ *
+ * @throws `ERR_GLOW_OPTION` for every option that cannot be used, `ERR_GLOW_DEVICE_UNAVAILABLE`, `ERR_GLOW_OUT_OF_MEMORY`.
+ */
+export async function createGlow(options: GlowOptions): Promise<FlowModel> {
+  const config = toGlowConfig(options)
+  return open(options, (device) => native.createGlow(config, device))
+}
+
+/**
+ * A model file of {@link FlowModel.save}, or a checkpoint's folder; it may have been saved on another kind of device.
+ *
+ * @throws `ERR_GLOW_IO` where the system refuses, `ERR_GLOW_FILE` where the file is of another format, truncated or hostile,
+ * `ERR_GLOW_WEIGHTS` where its weights do not fit its config.
+ */
+export async function loadModel(
+  file: PathLike,
+  options: { device?: DeviceLike; precision?: Precision } = {},
+): Promise<FlowModel> {
+  checkOne('path', file, path)
+  check(options, { device: deviceRule, precision })
+  const absolute = toPath(file)
+  return open(options, (device) => native.loadModel(absolute, device))
+}
+
+async function open(
+  { device, precision = 'f32' }: { device?: DeviceLike; precision?: Precision },
+  make: (device: native.Device) => Promise<native.Model>,
+): Promise<FlowModel> {
+  const opened = await resolveDevice(device)
+  checkPrecision(precision, opened.info.precisions as Precision[])
+  return FlowModel.of(await engine(() => make(opened)), precision)
+}
