@@ -12,7 +12,7 @@ use super::scratch::LINE;
 use super::tile::{self, Finish, Tile, Walk};
 
 /// Pixels that are summed in registers; such sums are added up in f32 in the order of the pixels.
-pub const DEPTH: usize = 256;
+pub const DEPTH: usize = 144;
 
 /// `out [x columns, y columns] = x^T y`, or `+=` if `add`. Both operands have blocks of one height, and y is in panels
 /// or padded rows.
@@ -71,6 +71,7 @@ fn sweep(isa: Isa, x: Matrix, y: Matrix, out: &mut [f32], panels: Range<usize>, 
                                 out: out.as_mut_ptr().add(out_row * columns + y_panel * PANEL + column),
                                 out_row: columns,
                                 columns: (lanes * vectors).min(width - column),
+                                resume: false,
                                 finish,
                             };
                             tile::compute(isa, rows.len(), &walk, &tile);

@@ -95,60 +95,63 @@ pub fn part(total: usize, count: usize, index: usize) -> Range<usize> {
 
 impl Job<'_> {
     fn sweep(&self, rows: Range<usize>, panels: Range<usize>) {
-        let walk = Walk {
-            depth: self.b.rows,
-            run: PANEL,
-            a_row: self.a.layout.row,
-            a_step: 1,
-            a_jump: self.a.layout.panel,
-            b_step: PANEL,
-            b_jump: PANEL * PANEL,
-        };
         let (lanes, vectors) = tile::columns(self.isa);
         let strips = rows.len().div_ceil(tile::rows(self.isa));
-        for strip in 0..strips {
-            let part = part(rows.len(), strips, strip);
-            let (row, height) = (rows.start + part.start, part.len());
-            for panel in panels.clone() {
-                let width = self.b.layout.panel_columns(panel);
-                for column in (0..width).step_by(lanes * vectors) {
-                    let columns = (lanes * vectors).min(width - column);
-                    let at = |layout: &Layout| row * layout.row + panel * layout.panel + column;
-                    let finish = match self.finish {
-                        Finish::Store => tile::Finish::Store,
-                        Finish::Bias { map, first, relu } => {
-                            let all = self.layout.columns;
-                            // SAFETY: this column of the first row of the map, which `product` saw to have all columns.
-                            let map_here = unsafe { map.as_ptr().add(panel * PANEL + column) };
-                            tile::Finish::Bias {
-                                map: map_here,
-                                row: all,
-                                first: first + row,
-                                rows: map.len() / all,
-                                relu,
-                            }
-                        }
-                        Finish::Gate(gate) => tile::Finish::Gate {
-                            // SAFETY: an element of the gate, which `product` saw to have the output's shape.
-                            gate: unsafe { gate.data.as_ptr().add(at(&gate.layout)) },
-                            row: gate.layout.row,
-                        },
+        let depth = self.b.rows;
+        for panel in panels.clone() {
+            let width = self.b.layout.panel_columns(panel);
+            for column in (0..width).step_by(lanes * vectors) {
+                let columns = (lanes * vectors).min(width - column);
+                for from in (0..depth).step_by(DEPTH) {
+                    let walk = Walk {
+                        depth: DEPTH.min(depth - from),
+                        run: PANEL,
+                        a_row: self.a.layout.row,
+                        a_step: 1,
+                        a_jump: self.a.layout.panel,
+                        b_step: PANEL,
+                        b_jump: PANEL * PANEL,
                     };
-                    // SAFETY: `product` checked that the operands and the output have these rows and columns, and
-                    // that what is read in whole vectors is in panels; the parts of a job do not overlap.
-                    unsafe {
-                        let tile = Tile {
-                            a: self.a.data.as_ptr().add(row * self.a.layout.row),
-                            b: self.b.data.as_ptr().add(panel * self.b.layout.panel + column),
-                            out: self.out.0.add(at(&self.layout)),
-                            out_row: self.layout.row,
-                            columns,
-                            finish,
-                        };
-                        tile::compute(self.isa, height, &walk, &tile);
+                    for strip in 0..strips {
+                        let part = part(rows.len(), strips, strip);
+                        let (row, height) = (rows.start + part.start, part.len());
+                        let at = |layout: &Layout| row * layout.row + panel * layout.panel + column;
+                        // SAFETY: `product` checked that the operands, the gate, the map and the output have these rows and
+                        // columns, and that what is read in whole vectors is in panels; the parts of a job do not overlap.
+                        unsafe {
+                            let finish = match self.finish {
+                                _ if from + walk.depth < depth => tile::Finish::Store,
+                                Finish::Store => tile::Finish::Store,
+                                Finish::Bias { map, first, relu } => tile::Finish::Bias {
+                                    map: map.as_ptr().add(panel * PANEL + column),
+                                    row: self.layout.columns,
+                                    first: first + row,
+                                    rows: map.len() / self.layout.columns,
+                                    relu,
+                                },
+                                Finish::Gate(gate) => {
+                                    tile::Finish::Gate { gate: gate.data.as_ptr().add(at(&gate.layout)), row: gate.layout.row }
+                                }
+                            };
+                            let a = row * self.a.layout.row + from / PANEL * self.a.layout.panel;
+                            let tile = Tile {
+                                a: self.a.data.as_ptr().add(a),
+                                b: self.b.data.as_ptr().add(panel * self.b.layout.panel + from * PANEL + column),
+                                out: self.out.0.add(at(&self.layout)),
+                                out_row: self.layout.row,
+                                columns,
+                                resume: from > 0,
+                                finish,
+                            };
+                            tile::compute(self.isa, height, &walk, &tile);
+                        }
                     }
                 }
             }
         }
     }
 }
+
+/// Depth that is walked at once: a multiple of [`PANEL`] for which a panel of the right operand and a strip of the left
+/// one stay in the first cache.
+const DEPTH: usize = 256;

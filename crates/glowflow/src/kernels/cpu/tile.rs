@@ -2,6 +2,9 @@
 #![allow(unsafe_code)] // Raw pointers, for strided tiles that no slice describes; bounds are the callers' contract.
 
 use super::isa::{Isa, per_isa};
+use super::matrix::PANEL;
+use super::scratch::LINE;
+use super::simd::Simd;
 
 /// How the operands are walked along the depth: runs of `run` steps, then a jump from the run's start to the next.
 #[derive(Clone, Copy)]
@@ -48,6 +51,8 @@ pub struct Tile {
     pub out_row: usize,
     /// Columns of the tile that exist.
     pub columns: usize,
+    /// Whether the sums go on from what is in the output: a depth may be walked in parts, which changes no bits.
+    pub resume: bool,
     /// What becomes of the sums.
     pub finish: Finish,
 }
@@ -79,10 +84,23 @@ pub fn columns(isa: Isa) -> (usize, usize) {
 /// nobody else.
 pub unsafe fn compute(isa: Isa, rows: usize, walk: &Walk, tile: &Tile) {
     let wide = tile.columns > columns(isa).0;
+    // The usual distances as constants: computed addresses would be as long a chain as the products themselves.
+    match walk.a_row {
+        1 => sized::<1>(isa, rows, wide, walk, tile),
+        PANEL => sized::<PANEL>(isa, rows, wide, walk, tile),
+        _ => sized::<ANY>(isa, rows, wide, walk, tile),
+    }
+}
+
+/// The distance of rows is `walk.a_row`.
+const ANY: usize = 0;
+
+fn sized<const ROW: usize>(isa: Isa, rows: usize, wide: bool, walk: &Walk, tile: &Tile) {
     macro_rules! of_rows {
         ($($rows:literal)*) => {
             match (rows, wide) {
-                $(($rows, true) => fixed::<$rows, 2>(isa, walk, tile), ($rows, false) => fixed::<$rows, 1>(isa, walk, tile),)*
+                $(($rows, true) => fixed::<ROW, $rows, 2>(isa, walk, tile),)*
+                $(($rows, false) => fixed::<ROW, $rows, 1>(isa, walk, tile),)*
                 _ => unreachable!("a tile of {rows} rows"),
             }
         };
@@ -90,9 +108,29 @@ pub unsafe fn compute(isa: Isa, rows: usize, walk: &Walk, tile: &Tile) {
     of_rows!(1 2 3 4 5 6 7 8 9 10 11 12)
 }
 
+/// Steps that the right operand is asked for ahead.
+const AHEAD: usize = 16;
+
+/// Repeats a block for each row, and each vector of it, as code: only with constant indices do the sums stay in
+/// registers for certain.
+macro_rules! unroll {
+    ($row:ident < $rows:ident, $body:block) => {
+        unroll!(@ $row $rows $body 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    ($row:ident < $rows:ident, $vector:ident < $vectors:ident, $body:block) => {
+        unroll!($row < $rows, { unroll!(@ $vector $vectors $body 0 1) })
+    };
+    (@ $index:ident $count:ident $body:block $($value:literal)*) => {
+        {$({
+            let $index: usize = $value;
+            if $index < $count $body
+        })*}
+    };
+}
+
 per_isa! {
     /// A tile of fixed size: only [`compute`] may call this, under its contract.
-    fn fixed<S, const ROWS: usize, const VECTORS: usize>(walk: &Walk, tile: &Tile) {
+    fn fixed<S, const ROW: usize, const ROWS: usize, const VECTORS: usize>(walk: &Walk, tile: &Tile) {
         // Sizes that this instruction set never asks for compile to this line alone.
         if ROWS > S::ROWS || VECTORS > S::VECTORS {
             unreachable!("a tile of {ROWS} rows of {VECTORS} vectors");
@@ -100,23 +138,32 @@ per_isa! {
         // SAFETY: `per_isa!` enables the features; `compute` states what is readable and writable. Pointers that
         // are moved past the end of the last run are not read.
         unsafe {
+            let a_row = if ROW == ANY { walk.a_row } else { ROW };
             let mut sums = [[S::splat(0.0); VECTORS]; ROWS];
+            if tile.resume {
+                unroll!(i < ROWS, vector < VECTORS, {
+                    let out = tile.out.add(i * tile.out_row + vector * S::LANES);
+                    sums[i][vector] = S::load_first(out, lanes::<S>(tile.columns, vector));
+                });
+            }
             let (mut a_run, mut b_run) = (tile.a, tile.b);
             let mut left = walk.depth;
             while left > 0 {
                 let run = left.min(walk.run);
                 let (mut a, mut b) = (a_run, b_run);
                 for _ in 0..run {
+                    S::prefetch(b.wrapping_add(AHEAD * PANEL));
+                    S::prefetch(b.wrapping_add(AHEAD * PANEL + LINE));
                     let mut row = [S::splat(0.0); VECTORS];
                     for (vector, lanes) in row.iter_mut().enumerate() {
                         *lanes = S::load(b.add(vector * S::LANES));
                     }
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        let x = S::splat(*a.add(i * walk.a_row));
-                        for (sum, lanes) in sums.iter_mut().zip(row) {
+                    unroll!(i < ROWS, {
+                        let x = S::splat(*a.add(i * a_row));
+                        for (sum, lanes) in sums[i].iter_mut().zip(row) {
                             *sum = S::multiply_add(x, lanes, *sum);
                         }
-                    }
+                    });
                     a = a.wrapping_add(walk.a_step);
                     b = b.wrapping_add(walk.b_step);
                 }
@@ -125,42 +172,39 @@ per_isa! {
                 b_run = b_run.wrapping_add(walk.b_jump);
             }
 
-            let mut bias_row = match tile.finish {
-                Finish::Bias { first, rows, .. } if rows > 1 => first % rows,
-                _ => 0,
-            };
-            for (i, sums) in sums.iter().enumerate() {
-                for (vector, sum) in sums.iter().enumerate() {
-                    let first = vector * S::LANES;
-                    let count = S::LANES.min(tile.columns - first);
-                    let out = tile.out.add(i * tile.out_row + first);
-                    let value = match tile.finish {
-                        Finish::Store => *sum,
-                        Finish::Add => S::add(load::<S>(out, count), *sum),
-                        Finish::Bias { map, row, relu, .. } => {
-                            let value = S::add(*sum, load::<S>(map.add(bias_row * row + first), count));
-                            if relu { S::relu(value) } else { value }
+            match tile.finish {
+                Finish::Store => {}
+                Finish::Add => unroll!(i < ROWS, vector < VECTORS, {
+                    let out = tile.out.add(i * tile.out_row + vector * S::LANES);
+                    sums[i][vector] = S::add(S::load_first(out, lanes::<S>(tile.columns, vector)), sums[i][vector]);
+                }),
+                Finish::Bias { map, row, first, rows, relu } => {
+                    let mut bias_row = first % rows;
+                    unroll!(i < ROWS, {
+                        for (vector, sum) in sums[i].iter_mut().enumerate() {
+                            let bias = map.add(bias_row * row + vector * S::LANES);
+                            *sum = S::add(*sum, S::load_first(bias, lanes::<S>(tile.columns, vector)));
+                            if relu {
+                                *sum = S::relu(*sum);
+                            }
                         }
-                        Finish::Gate { gate, row } => S::where_positive(*sum, S::load(gate.add(i * row + first))),
-                    };
-                    if count == S::LANES {
-                        S::store(out, value);
-                    } else {
-                        S::store_first(out, value, count);
-                    }
+                        bias_row = if bias_row + 1 == rows { 0 } else { bias_row + 1 };
+                    });
                 }
-                if let Finish::Bias { rows, .. } = tile.finish {
-                    bias_row = if bias_row + 1 == rows { 0 } else { bias_row + 1 };
-                }
+                Finish::Gate { gate, row } => unroll!(i < ROWS, vector < VECTORS, {
+                    sums[i][vector] = S::where_positive(sums[i][vector], S::load(gate.add(i * row + vector * S::LANES)));
+                }),
             }
+            unroll!(i < ROWS, vector < VECTORS, {
+                let out = tile.out.add(i * tile.out_row + vector * S::LANES);
+                S::store_first(out, sums[i][vector], lanes::<S>(tile.columns, vector));
+            });
         }
     }
 }
 
-/// # Safety
-/// As [`Simd::load_first`](super::simd::Simd::load_first).
+/// Lanes of vector `vector` of a row of `columns`.
 #[inline(always)]
-unsafe fn load<S: super::simd::Simd>(from: *const f32, count: usize) -> S::V {
-    // SAFETY: the caller's.
-    unsafe { if count == S::LANES { S::load(from) } else { S::load_first(from, count) } }
+fn lanes<S: Simd>(columns: usize, vector: usize) -> usize {
+    S::LANES.min(columns - vector * S::LANES)
 }

@@ -1,0 +1,278 @@
+//! Where tensors live and work is done.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread;
+
+use burn::tensor::wgpu::{WgpuBackend, wgpu};
+use burn::tensor::{Device as BurnDevice, DeviceKind};
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// Arithmetic inside the coupling nets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// IEEE single precision, everywhere.
+    F32,
+}
+
+/// What a device is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceInfo {
+    /// `"cpu"` or `"gpu:N"`.
+    pub name: String,
+    /// As the driver calls it.
+    pub label: String,
+    /// `"flex"`, `"vulkan"`, `"metal"` or `"dx12"`.
+    pub backend: &'static str,
+    /// True where a processor computes, not a GPU.
+    pub software: bool,
+    /// What its coupling nets can compute in.
+    pub precisions: Vec<Precision>,
+}
+
+/// A device and its one bounded queue of work. Cheap to clone.
+#[derive(Clone)]
+pub struct Device {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    info: DeviceInfo,
+    burn: BurnDevice,
+    queue: SyncSender<Job>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Calls that may wait in a device's queue; the next one waits outside.
+const QUEUE_BOUND: usize = 64;
+
+/// A backend's runtime can be started once in a process, so devices stay open.
+static OPENED: LazyLock<Mutex<HashMap<String, Device>>> = LazyLock::new(Mutex::default);
+
+static FOUND: LazyLock<Vec<Found>> = LazyLock::new(find);
+
+/// A device that could be opened.
+struct Found {
+    info: DeviceInfo,
+    adapter: Option<(DeviceKind, WgpuBackend)>,
+}
+
+impl Device {
+    /// The devices of this machine, the preferred one first: hardware GPUs, the CPU, software GPUs. Opens none of them.
+    pub fn list() -> Vec<DeviceInfo> {
+        FOUND.iter().map(|found| found.info.clone()).collect()
+    }
+
+    /// Opens `"auto"` (a hardware GPU, else the CPU), `"cpu"`, `"gpu"` (the first hardware GPU) or `"gpu:N"`.
+    ///
+    /// [`Error::DeviceUnavailable`] rather than another device than the one asked for.
+    pub fn open(name: &str) -> Result<Self> {
+        let unavailable = |reason: String| Error::DeviceUnavailable { device: name.to_owned(), reason };
+        let found = match name {
+            "auto" => FOUND.first(),
+            "gpu" => FOUND.iter().find(|found| !found.info.software),
+            _ => FOUND.iter().find(|found| found.info.name == name),
+        };
+        let found = found.ok_or_else(|| {
+            let names: Vec<_> = FOUND.iter().map(|f| format!("{} ({})", f.info.name, f.info.label)).collect();
+            unavailable(format!("this machine has {}", names.join(", ")))
+        })?;
+        let mut opened = OPENED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(device) = opened.get(&found.info.name) {
+            return Ok(device.clone());
+        }
+        let device = Self::start(found).map_err(|error| match error {
+            Error::Internal { message } => unavailable(message),
+            other => other,
+        })?;
+        opened.insert(found.info.name.clone(), device.clone());
+        Ok(device)
+    }
+
+    fn start(found: &Found) -> Result<Self> {
+        let (burn, pool) = match &found.adapter {
+            None => (BurnDevice::flex(), Some(thread_pool()?)),
+            Some((kind, api)) => {
+                let options = BurnDevice::wgpu_options().device_kind(kind.clone()).graphics_api(*api);
+                // Drivers panic as well as fail.
+                let device = catch_unwind(AssertUnwindSafe(|| options.init())).map_err(panicked)?;
+                (device.map_err(|error| Error::Internal { message: error.to_string() })?, None)
+            }
+        };
+        let (queue, jobs) = sync_channel::<Job>(QUEUE_BOUND);
+        thread::Builder::new()
+            .name(format!("glowflow {}", found.info.name))
+            .spawn(move || {
+                for job in jobs {
+                    // On a GPU every job runs on this thread: the backend keeps a stream for each thread.
+                    match &pool {
+                        Some(pool) => pool.install(job),
+                        None => job(),
+                    }
+                }
+            })
+            .map_err(|error| Error::Internal { message: error.to_string() })?;
+        Ok(Self { inner: Arc::new(Inner { info: found.info.clone(), burn, queue }) })
+    }
+
+    /// What this device is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.inner.info
+    }
+
+    /// The burn device.
+    pub(crate) fn burn(&self) -> &BurnDevice {
+        &self.inner.burn
+    }
+
+    /// Runs `work` on the device's queue, after what was queued before, and waits for it.
+    ///
+    /// A panic of the work becomes [`Error::Internal`]. Must not be called from work that is on the queue itself.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let (done, result) = sync_channel(1);
+        let job = Box::new(move || {
+            let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(panic)));
+            // The caller waits below; if it is gone, so is the need for the result.
+            let _ = done.send(outcome);
+        });
+        let gone = || Error::Internal { message: "the device's queue has ended".into() };
+        self.inner.queue.send(job).map_err(|_| gone())?;
+        result.recv().map_err(|_| gone())?
+    }
+
+    /// Waits until everything queued on the device has run.
+    pub fn sync(&self) -> Result<()> {
+        let burn = self.inner.burn.clone();
+        self.run(move || burn.sync().map_err(|error| Error::Internal { message: error.to_string() }))
+    }
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Device").field(&self.inner.info.name).finish()
+    }
+}
+
+/// A panic's message as an error.
+pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Error {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|message| (*message).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned());
+    Error::Internal { message }
+}
+
+/// `GLOWFLOW_THREADS` threads, else one for each processor that this process may use (cgroup and affinity included).
+fn thread_pool() -> Result<rayon::ThreadPool> {
+    let threads = match std::env::var("GLOWFLOW_THREADS") {
+        Err(_) => thread::available_parallelism().map_or(1, usize::from),
+        Ok(given) => given
+            .parse()
+            .ok()
+            .filter(|count| (1..=1024).contains(count))
+            .ok_or_else(|| Error::option("GLOWFLOW_THREADS", "a whole number from 1 to 1024", given))?,
+    };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("glowflow cpu {index}"))
+        .build()
+        .map_err(|error| Error::Internal { message: error.to_string() })
+}
+
+fn find() -> Vec<Found> {
+    let adapters = catch_unwind(adapters).unwrap_or_default();
+    let (software, hardware): (Vec<_>, Vec<_>) = adapters.into_iter().partition(|adapter| adapter.2);
+    let cpu = Found {
+        info: DeviceInfo {
+            name: "cpu".into(),
+            label: "CPU".into(),
+            backend: "flex",
+            software: true,
+            precisions: vec![Precision::F32],
+        },
+        adapter: None,
+    };
+    let gpu = |(index, (label, backend, software, adapter)): (usize, Adapter)| Found {
+        info: DeviceInfo { name: format!("gpu:{index}"), label, backend, software, precisions: vec![Precision::F32] },
+        adapter: Some(adapter),
+    };
+    let hardware_count = hardware.len();
+    let mut found: Vec<_> = hardware.into_iter().enumerate().map(gpu).collect();
+    found.push(cpu);
+    found.extend(software.into_iter().enumerate().map(|(i, adapter)| gpu((hardware_count + i, adapter))));
+    found
+}
+
+/// Label, backend, whether it is software, and how burn selects it.
+type Adapter = (String, &'static str, bool, (DeviceKind, WgpuBackend));
+
+fn adapters() -> Vec<Adapter> {
+    let apis = [
+        (wgpu::Backends::VULKAN, WgpuBackend::Vulkan, "vulkan"),
+        (wgpu::Backends::METAL, WgpuBackend::Metal, "metal"),
+        (wgpu::Backends::DX12, WgpuBackend::Dx12, "dx12"),
+    ];
+    for (backends, api, name) in apis {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+            backends,
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        });
+        // burn counts each kind of adapter from zero.
+        let mut counts: HashMap<wgpu::DeviceType, usize> = HashMap::new();
+        let found: Vec<Adapter> = futures_lite::future::block_on(instance.enumerate_adapters(backends))
+            .into_iter()
+            .map(|adapter| {
+                let info = adapter.get_info();
+                let count = counts.entry(info.device_type).or_default();
+                let index = *count;
+                *count += 1;
+                let (kind, software) = match info.device_type {
+                    wgpu::DeviceType::DiscreteGpu => (DeviceKind::DiscreteGpu(index), false),
+                    wgpu::DeviceType::IntegratedGpu => (DeviceKind::IntegratedGpu(index), false),
+                    wgpu::DeviceType::VirtualGpu => (DeviceKind::VirtualGpu(index), false),
+                    _ => (DeviceKind::Cpu, true),
+                };
+                (info.name, name, software, (kind, api))
+            })
+            .collect();
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_is_always_there() {
+        assert!(Device::list().iter().any(|info| info.name == "cpu" && info.backend == "flex"));
+        assert_eq!(Device::open("cpu").unwrap().info().name, "cpu");
+    }
+
+    #[test]
+    fn an_unknown_device_is_named_and_never_replaced() {
+        let error = Device::open("gpu:99").unwrap_err();
+        assert_eq!(error.code(), "ERR_GLOW_DEVICE_UNAVAILABLE");
+        assert!(error.to_string().contains("gpu:99") && error.to_string().contains("cpu"), "{error}");
+    }
+
+    #[test]
+    fn a_panic_on_the_queue_is_an_error_and_the_queue_goes_on() {
+        let device = Device::open("cpu").unwrap();
+        let error = device.run(|| -> Result<()> { panic!("on purpose") }).unwrap_err();
+        assert!(error.to_string().contains("on purpose"));
+        assert_eq!(device.run(|| Ok(3)).unwrap(), 3);
+    }
+}

@@ -1,0 +1,75 @@
+//! Gradients on their way from the layers to the optimizer.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::Tensor;
+
+/// One flat gradient for each parameter: what a step yields, a `Reducer` averages and the optimizer takes.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    by_parameter: HashMap<ParamId, Tensor<1>>,
+}
+
+impl Gradients {
+    /// Adds to what the parameter has so far.
+    pub fn add<const D: usize>(&mut self, parameter: &Param<Tensor<D>>, gradient: Tensor<D>) {
+        let mut gradient = gradient.flatten::<1>(0, D - 1);
+        if let Some(sum) = self.by_parameter.remove(&parameter.id) {
+            gradient = sum + gradient;
+        }
+        self.by_parameter.insert(parameter.id, gradient);
+    }
+
+    /// The parameter's gradient, flat.
+    pub fn get(&self, parameter: ParamId) -> Option<&Tensor<1>> {
+        self.by_parameter.get(&parameter)
+    }
+
+    /// Takes the parameter's gradient out.
+    pub fn remove(&mut self, parameter: ParamId) -> Option<Tensor<1>> {
+        self.by_parameter.remove(&parameter)
+    }
+}
+
+/// A trainable parameter and its place in the model, e.g. `levels.0.steps.3.actnorm.bias`.
+#[derive(Debug, Clone)]
+pub struct NamedParameter {
+    /// Path through the modules' field names.
+    pub name: String,
+    /// Key in [`Gradients`].
+    pub id: ParamId,
+    /// The values, flat.
+    pub values: Tensor<1>,
+    /// Before flattening.
+    pub shape: Vec<usize>,
+}
+
+/// The trainable parameters of a module, in the order of its fields: the same in every run.
+pub fn named_parameters<M: Module>(module: &M) -> Vec<NamedParameter> {
+    #[derive(Default)]
+    struct Visitor {
+        path: Vec<String>,
+        found: Vec<NamedParameter>,
+    }
+    impl ModuleVisitor for Visitor {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.path.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let values = param.val();
+            self.found.push(NamedParameter {
+                name: self.path.join("."),
+                id: param.id,
+                shape: values.dims().to_vec(),
+                values: values.flatten(0, D - 1),
+            });
+        }
+    }
+    let mut visitor = Visitor::default();
+    module.visit(&mut visitor);
+    visitor.found
+}

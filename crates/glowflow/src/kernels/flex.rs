@@ -1,0 +1,89 @@
+//! Between burn tensors of the flex backend and the slices that CPU kernels take.
+
+use std::cell::Cell;
+
+use burn::backend::Flex;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use super::cpu::{Grid, Isa};
+
+/// One way to compute an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// burn tensor operations.
+    Composed,
+    /// The CPU kernels in this instruction set.
+    Cpu(Isa),
+}
+
+thread_local! {
+    static COMPOSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The ways that this processor has; tests go through all of them.
+#[doc(hidden)]
+pub fn available_paths() -> Vec<Path> {
+    std::iter::once(Path::Composed).chain(Isa::available().into_iter().map(Path::Cpu)).collect()
+}
+
+/// Runs `work` with operations on this thread's plain f32 CPU tensors computed one way.
+#[doc(hidden)]
+pub fn force<T>(path: Path, work: impl FnOnce() -> T) -> T {
+    match path {
+        Path::Cpu(isa) => Isa::force(isa, work),
+        Path::Composed => {
+            struct Restore(bool);
+            impl Drop for Restore {
+                fn drop(&mut self) {
+                    COMPOSED.set(self.0);
+                }
+            }
+            let _restore = Restore(COMPOSED.replace(true));
+            work()
+        }
+    }
+}
+
+/// True for the flex backend, with or without autodiff.
+pub fn is_cpu(device: &Device) -> bool {
+    device.clone().inner() == Device::flex()
+}
+
+/// A plain f32 tensor of the flex backend, contiguous.
+pub(super) struct Values {
+    tensor: FloatTensor<Flex>,
+    start: usize,
+}
+
+impl Values {
+    /// `None` for any other tensor: those take the composed way.
+    pub fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
+        if tensor.dtype() != DType::F32 || COMPOSED.get() {
+            return None;
+        }
+        // A tensor's storage ignores its layout, hence the copy into contiguous order where it is a view.
+        let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?.to_contiguous();
+        let (start, _) = tensor.layout().contiguous_offsets()?;
+        Some(Self { tensor, start })
+    }
+}
+
+impl std::ops::Deref for Values {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        let count = self.tensor.layout().num_elements();
+        &self.tensor.storage::<f32>()[self.start..self.start + count]
+    }
+}
+
+/// A flex tensor of these values, without a copy.
+pub(super) fn tensor<const D: usize, E: burn::tensor::Element>(values: Vec<E>, shape: [usize; D]) -> Tensor<D> {
+    Tensor::from_primitive::<Flex>(FloatTensor::<Flex>::from_data(TensorData::new(values, shape)))
+}
+
+/// Batch, height and width of an activation.
+pub(super) fn grid(x: &Tensor<4>) -> Grid {
+    let [batch, height, width, _] = x.dims();
+    Grid { batch, height, width }
+}

@@ -1,0 +1,17 @@
+//! The few hot operations, each twice: composed of burn tensor operations, for every backend and as the reference in
+//! tests; and written for the CPU, in [`cpu`], which takes plain f32 tensors of the flex backend.
+//!
+//! Which one runs depends on the tensor alone: f64 and autodiff tensors take the composed way.
+
+pub mod adam;
+pub mod conv;
+pub mod coupling;
+pub mod cpu;
+mod flex;
+pub mod net;
+pub mod normal;
+pub mod pixel;
+pub mod reduce;
+pub(crate) mod taps;
+
+pub use flex::{Path, available_paths, force, is_cpu};

@@ -1,0 +1,47 @@
+//! A 1x1 convolution with bias: every pixel's channels times one matrix.
+
+use burn::tensor::Tensor;
+
+use super::flex::{Values, tensor};
+use super::{cpu, taps};
+
+/// Gradients of [`forward`].
+pub struct PixelGradients {
+    /// Shape `[batch, height, width, c_in]`.
+    pub x: Tensor<4>,
+    /// Shape `[c_out, c_in]`.
+    pub weight: Tensor<2>,
+    /// Shape `[c_out]`.
+    pub bias: Tensor<1>,
+}
+
+/// `y = W x + b` at every pixel. `weight` is `[c_out, c_in]`, `bias` `[c_out]`.
+pub fn forward(x: &Tensor<4>, weight: &Tensor<2>, bias: &Tensor<1>) -> Tensor<4> {
+    let [batch, height, width, c_in] = x.dims();
+    let [c_out, _] = weight.dims();
+    if let (Some(x), Some(w), Some(b)) = (Values::of(x), Values::of(weight), Values::of(bias)) {
+        return tensor(cpu::pixel::forward(&x, &w, &b, c_in, c_out), [batch, height, width, c_out]);
+    }
+    taps::product(x.clone(), weight.clone().transpose()) + bias.clone().reshape([1, 1, 1, c_out])
+}
+
+/// Pulls `dy` back to the input, the matrix and the bias.
+pub fn backward(x: &Tensor<4>, weight: &Tensor<2>, dy: &Tensor<4>) -> PixelGradients {
+    let [batch, height, width, c_in] = x.dims();
+    let [c_out, _] = weight.dims();
+    let (x_gradient, weight_gradient) = match (Values::of(x), Values::of(weight), Values::of(dy)) {
+        (Some(x), Some(w), Some(dy)) => (
+            tensor(cpu::pixel::transposed(&dy, &w, c_in, c_out), [batch, height, width, c_in]),
+            tensor(cpu::pixel::weight_gradient(&dy, &x, c_in, c_out), [c_out, c_in]),
+        ),
+        _ => (
+            taps::product(dy.clone(), weight.clone()),
+            taps::rows(dy.clone()).transpose().matmul(taps::rows(x.clone())),
+        ),
+    };
+    PixelGradients {
+        x: x_gradient,
+        weight: weight_gradient,
+        bias: super::reduce::column_sums(&taps::rows(dy.clone())),
+    }
+}

@@ -1,0 +1,126 @@
+//! Actnorm and permutation, run as one affine map of each pixel's channels: `y = W' x + b'`.
+//!
+//! With `y = W s (x + b)`: `W' = W diag(s)`, `b' = W' b`, and back `x = W'^-1 y - b`.
+
+use std::sync::OnceLock;
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+use super::actnorm::{ActNorm, LOG_SCALE_FACTOR};
+use super::permutation::{Matrix, Permutation};
+use crate::error::{Error, Result};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Pullback, accumulator};
+use crate::kernels::{pixel, reduce};
+use crate::linalg;
+
+/// The first two parts of a flow step.
+#[derive(Module, Debug)]
+pub struct Mix {
+    /// Scale and bias of each channel.
+    pub actnorm: ActNorm,
+    /// Mixes the channels.
+    pub permutation: Permutation,
+}
+
+impl Layer for Mix {
+    type Prepared = PreparedMix;
+
+    fn prepare(&self, path: &str) -> Result<PreparedMix> {
+        let matrix = self.permutation.matrix(&format!("{path}.permutation"))?;
+        let [channels, _] = matrix.weight.dims();
+        let bias = self.actnorm.bias.val();
+        let scale = self.actnorm.scale();
+        let weight = matrix.weight.clone().cast(scale.dtype()) * scale.clone().reshape([1, channels]);
+        let folded_bias = weight.clone().matmul(bias.reshape([channels, 1])).reshape([channels]);
+        let log_scale = self.actnorm.log_scale.val().mul_scalar(LOG_SCALE_FACTOR);
+        let dtype = accumulator(&weight.device());
+        let log_det = log_scale.cast(dtype).sum() + matrix.log_det.clone().cast(dtype);
+        Ok(PreparedMix {
+            path: path.to_owned(),
+            bias: self.actnorm.bias.clone(),
+            log_scale: self.actnorm.log_scale.clone(),
+            matrix,
+            scale,
+            weight,
+            folded_bias,
+            log_det,
+            inverse: OnceLock::new(),
+        })
+    }
+}
+
+/// A [`Mix`] ready to run.
+#[derive(Debug, Clone)]
+pub struct PreparedMix {
+    path: String,
+    bias: Param<Tensor<1>>,
+    log_scale: Param<Tensor<1>>,
+    matrix: Matrix,
+    scale: Tensor<1>,
+    /// `W'`. Shape `[channels, channels]`.
+    weight: Tensor<2>,
+    /// `b'`. Shape `[channels]`.
+    folded_bias: Tensor<1>,
+    /// Of one pixel, nats. Shape `[1]`.
+    log_det: Tensor<1>,
+    /// `W'^-1` and `-b`, made when first asked for: a read-back on a GPU, and training without rebuilding needs none.
+    inverse: OnceLock<(Tensor<2>, Tensor<1>)>,
+}
+
+impl PreparedMix {
+    fn inverse_map(&self) -> Result<&(Tensor<2>, Tensor<1>)> {
+        if let Some(inverse) = self.inverse.get() {
+            return Ok(inverse);
+        }
+        let weight = linalg::to_host(&self.weight);
+        let inverse = linalg::inverse(&weight).ok_or_else(|| Error::Singular { layer: self.path.clone() })?;
+        let inverse = linalg::to_device(&inverse, self.weight.dtype(), &self.weight.device());
+        Ok(self.inverse.get_or_init(|| (inverse, self.bias.val().neg())))
+    }
+
+    /// Condition number of the map's matrix.
+    pub fn condition_number(&self) -> f64 {
+        linalg::condition_number(&linalg::to_host(&self.weight))
+    }
+}
+
+impl Invertible for PreparedMix {
+    type Saved = Tensor<4>;
+
+    fn forward(&self, x: Tensor<4>) -> Forward {
+        let [batch, height, width, _] = x.dims();
+        let log_det = self.log_det.clone().mul_scalar((height * width) as f64).expand([batch]);
+        Forward { z: pixel::forward(&x, &self.weight, &self.folded_bias), log_det }
+    }
+
+    fn forward_saving(&self, x: Tensor<4>) -> (Forward, Tensor<4>) {
+        (self.forward(x.clone()), x)
+    }
+
+    fn inverse(&self, z: Tensor<4>) -> Result<Tensor<4>> {
+        let (weight, bias) = self.inverse_map()?;
+        Ok(pixel::forward(&z, weight, bias))
+    }
+
+    fn backward(
+        &self,
+        z: Tensor<4>,
+        saved: Option<Tensor<4>>,
+        cotangent: Cotangent,
+        gradients: &mut Gradients,
+    ) -> Result<Pullback> {
+        let x = saved.map_or_else(|| self.inverse(z), Ok)?;
+        let [_, height, width, channels] = x.dims();
+        let g = pixel::backward(&x, &self.weight, &cotangent.z);
+        let log_det = cotangent.log_det.sum().mul_scalar((height * width) as f64);
+        // b' = W' b: the folded bias passes its gradient on to both.
+        let weight = g.weight + g.bias.clone().reshape([channels, 1]) * self.bias.val().reshape([1, channels]);
+        let bias = self.weight.clone().transpose().matmul(g.bias.reshape([channels, 1])).reshape([channels]);
+        let log_scale = (reduce::column_dots(&weight, &self.weight) + log_det.clone()).mul_scalar(LOG_SCALE_FACTOR);
+        self.matrix.backward(weight * self.scale.clone().reshape([1, channels]), log_det, gradients);
+        gradients.add(&self.bias, bias);
+        gradients.add(&self.log_scale, log_scale);
+        Ok(Pullback { x, dx: g.x })
+    }
+}

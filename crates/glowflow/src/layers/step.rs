@@ -1,0 +1,114 @@
+//! One step of flow: actnorm, permutation, coupling.
+//!
+//! Kingma & Dhariwal 2018, figure 2a.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::actnorm::{ActNorm, Moments};
+use super::coupling::{Coupling, CouplingConfig, PreparedCoupling, SavedCoupling};
+use super::mix::{Mix, PreparedMix};
+use super::permutation::{Permutation, PermutationKind};
+use crate::error::Result;
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Pullback};
+use crate::kernels::coupling::kept;
+use crate::kernels::taps;
+
+/// Layers keyed for random initial weights in one step of flow.
+const LAYERS_OF_A_STEP: u64 = 3;
+
+/// The parameters of a step.
+#[derive(Module, Debug)]
+pub struct FlowStep {
+    /// Actnorm and permutation.
+    pub mix: Mix,
+    /// Affine or additive.
+    pub coupling: Coupling,
+}
+
+impl FlowStep {
+    /// A step near a rotation. `index` counts the steps of the model.
+    pub fn new(permutation: PermutationKind, coupling: CouplingConfig, seed: u64, index: u64, device: &Device) -> Self {
+        let layer = index * LAYERS_OF_A_STEP;
+        Self {
+            mix: Mix {
+                actnorm: ActNorm::new(coupling.channels, device),
+                permutation: Permutation::new(permutation, coupling.channels, seed, layer, device),
+            },
+            coupling: coupling.init(seed, layer + 1, device),
+        }
+    }
+
+    /// Sets the actnorms from data, layer after layer, and returns the step's outputs.
+    pub fn initialize(&mut self, parts: Vec<Tensor<4>>, path: &str) -> Result<Vec<Tensor<4>>> {
+        let mut moments = Moments::default();
+        parts.iter().for_each(|x| moments.add(taps::rows(x.clone())));
+        self.mix.actnorm.set_from(&moments, &format!("{path}.mix.actnorm"))?;
+        let mix = self.mix.prepare(path)?;
+        let mixed: Vec<_> = parts.into_iter().map(|x| mix.forward(x).z).collect();
+        let inputs: Vec<_> = mixed.iter().map(kept).collect();
+        self.coupling.net.initialize(&inputs, &format!("{path}.coupling.net"))?;
+        let coupling = self.coupling.prepare(path)?;
+        Ok(mixed.into_iter().map(|x| coupling.forward(x).z).collect())
+    }
+}
+
+impl Layer for FlowStep {
+    type Prepared = PreparedStep;
+
+    fn prepare(&self, path: &str) -> Result<PreparedStep> {
+        Ok(PreparedStep {
+            mix: self.mix.prepare(&format!("{path}.mix"))?,
+            coupling: self.coupling.prepare(&format!("{path}.coupling"))?,
+        })
+    }
+}
+
+/// A [`FlowStep`] ready to run.
+#[derive(Debug, Clone)]
+pub struct PreparedStep {
+    /// Actnorm and permutation.
+    pub mix: PreparedMix,
+    /// Affine or additive.
+    pub coupling: PreparedCoupling,
+}
+
+/// Activations of a step.
+#[derive(Debug, Clone)]
+pub struct SavedStep {
+    mix: Tensor<4>,
+    coupling: SavedCoupling,
+}
+
+impl Invertible for PreparedStep {
+    type Saved = SavedStep;
+
+    fn forward(&self, x: Tensor<4>) -> Forward {
+        let mixed = self.mix.forward(x);
+        let out = self.coupling.forward(mixed.z);
+        Forward { z: out.z, log_det: mixed.log_det + out.log_det }
+    }
+
+    fn forward_saving(&self, x: Tensor<4>) -> (Forward, SavedStep) {
+        let (mixed, mix) = self.mix.forward_saving(x);
+        let (out, coupling) = self.coupling.forward_saving(mixed.z);
+        (Forward { z: out.z, log_det: mixed.log_det + out.log_det }, SavedStep { mix, coupling })
+    }
+
+    fn inverse(&self, z: Tensor<4>) -> Result<Tensor<4>> {
+        self.mix.inverse(self.coupling.inverse(z)?)
+    }
+
+    fn backward(
+        &self,
+        z: Tensor<4>,
+        saved: Option<SavedStep>,
+        cotangent: Cotangent,
+        gradients: &mut Gradients,
+    ) -> Result<Pullback> {
+        let (mix, coupling) = saved.map(|saved| (saved.mix, saved.coupling)).unzip();
+        let log_det = cotangent.log_det.clone();
+        let at = self.coupling.backward(z, coupling, cotangent, gradients)?;
+        self.mix.backward(at.x, mix, Cotangent { z: at.dx, log_det }, gradients)
+    }
+}

@@ -1,0 +1,505 @@
+//! A model as programs use it: one handle, many threads, every call on the device's queue.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use burn::tensor::{Tensor, TensorData};
+
+use super::config::GlowConfig;
+use super::dequantize::{self, Noise, Pixels};
+use super::glow::{Glow, RunningGlow};
+use super::likelihood::{self, Evaluation};
+use super::memory;
+use crate::data::Dataset;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::flow::named_parameters;
+use crate::images::{Batch, FloatImages, ImageShape, Images};
+use crate::random::{Key, Purpose};
+use crate::store;
+
+/// Images worked on at once where a call does not say.
+const DEFAULT_BATCH: usize = 32;
+/// Values of the images worked on at once: what bounds the default for large images.
+const DEFAULT_BATCH_VALUES: usize = 32 * 64 * 64 * 3;
+/// Images from which the actnorms are set, run through the model this many at a time.
+const INITIALIZE_PART: usize = 16;
+
+/// How a call runs.
+#[derive(Debug, Clone, Default)]
+pub struct Call {
+    /// Set from outside to stop the call between two parts: [`Error::Aborted`].
+    pub cancel: Arc<AtomicBool>,
+    /// Images worked on at once; 32, fewer where the images are large.
+    pub batch_size: Option<usize>,
+}
+
+/// The latents of a batch, one row an image: every scale's part, finest first, flattened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Latents {
+    /// `count * dims` values; standard normal under the model.
+    pub data: Vec<f32>,
+    /// Number of images.
+    pub count: usize,
+    /// Length of a row: height x width x channels.
+    pub dims: usize,
+}
+
+/// Where a scale's part lies in a row of [`Latents`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LatentScale {
+    /// First value.
+    pub offset: usize,
+    /// Height, width and channels.
+    pub shape: [usize; 3],
+}
+
+/// A Glow model on a device. Cheap to clone; clones share the weights.
+#[derive(Clone)]
+pub struct FlowModel {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: GlowConfig,
+    device: Device,
+    parameter_count: usize,
+    step: AtomicU64,
+    initialized: AtomicBool,
+    training: AtomicBool,
+    state: Mutex<Option<State>>,
+}
+
+/// The weights, and what inference makes of them.
+pub(crate) struct State {
+    pub glow: Glow,
+    running: Option<Arc<RunningGlow>>,
+}
+
+impl State {
+    /// The model ready for inference, made once for each state of the weights.
+    fn running(&mut self, config: &GlowConfig) -> Arc<RunningGlow> {
+        self.running.get_or_insert_with(|| Arc::new(RunningGlow::new(&self.glow, config, true))).clone()
+    }
+
+    /// Call after the weights have changed, and before they change: what is prepared shares their memory.
+    pub fn forget_prepared(&mut self) {
+        self.running = None;
+    }
+}
+
+impl FlowModel {
+    /// A new model with random weights.
+    pub fn create(config: GlowConfig, device: &Device) -> Result<Self> {
+        config.validate()?;
+        memory::check(&config)?;
+        let (on, of) = (device.clone(), config.clone());
+        let glow = device.run(move || Ok(Glow::new(&of, on.burn())))?;
+        Ok(Self::from_parts(config, device, glow, false, 0))
+    }
+
+    /// Reads a file of [`FlowModel::save`].
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        let (path, on) = (path.to_owned(), device.clone());
+        let stored = device.run(move || store::model::read(&path, on.burn()))?;
+        Ok(Self::from_parts(stored.config, device, stored.glow, stored.initialized, stored.step))
+    }
+
+    fn from_parts(config: GlowConfig, device: &Device, glow: Glow, initialized: bool, step: u64) -> Self {
+        let parameter_count =
+            named_parameters(&glow).iter().map(|parameter| parameter.shape.iter().product::<usize>()).sum();
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                device: device.clone(),
+                parameter_count,
+                step: AtomicU64::new(step),
+                initialized: AtomicBool::new(initialized),
+                training: AtomicBool::new(false),
+                state: Mutex::new(Some(State { glow, running: None })),
+            }),
+        }
+    }
+
+    /// What the model is made of.
+    pub fn config(&self) -> &GlowConfig {
+        &self.inner.config
+    }
+
+    /// Where it lives.
+    pub fn device(&self) -> &Device {
+        &self.inner.device
+    }
+
+    /// Trained numbers.
+    pub fn parameter_count(&self) -> usize {
+        self.inner.parameter_count
+    }
+
+    /// Optimizer steps that the weights have had.
+    pub fn step(&self) -> u64 {
+        self.inner.step.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_step(&self, step: u64) {
+        self.inner.step.store(step, Ordering::Release);
+    }
+
+    /// Whether data have set the actnorms.
+    pub fn initialized(&self) -> bool {
+        self.inner.initialized.load(Ordering::Acquire)
+    }
+
+    /// Where each scale's part lies in a row of latents, the finest first.
+    pub fn latent_scales(&self) -> Vec<LatentScale> {
+        let mut offset = 0;
+        let scale = |shape: [usize; 3]| {
+            let scale = LatentScale { offset, shape };
+            offset += shape.iter().product::<usize>();
+            scale
+        };
+        self.inner.config.latent_shapes().into_iter().map(scale).collect()
+    }
+
+    fn state(&self) -> Result<MutexGuard<'_, Option<State>>> {
+        self.inner.state.lock().map_err(|_| Error::Internal { message: "an earlier call has panicked".into() })
+    }
+
+    /// Runs `work` on the device's queue with the weights.
+    pub(crate) fn with_state<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut State) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let model = self.clone();
+        self.inner.device.run(move || {
+            let mut state = model.state()?;
+            work(state.as_mut().ok_or(Error::Disposed)?)
+        })
+    }
+
+    /// Runs `work` on the device's queue with the model ready for inference.
+    pub(super) fn infer<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&RunningGlow) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let model = self.clone();
+        self.with_state(move |state| {
+            if !model.initialized() {
+                return Err(Error::NotInitialized);
+            }
+            work(&*state.running(model.config()))
+        })
+    }
+
+    /// Marks the model as in training; a second run, or a call that changes weights, is [`Error::Busy`] until it ends.
+    pub(crate) fn begin_training(&self) -> Result<TrainingMark> {
+        if self.inner.training.swap(true, Ordering::AcqRel) {
+            return Err(Error::Busy);
+        }
+        Ok(TrainingMark(self.clone()))
+    }
+
+    /// Sets the actnorms from the first `init_images` images of the data, in an order drawn from the model's seed.
+    ///
+    /// Kingma & Dhariwal 2018, section 3.1. Replaces what an earlier call has set.
+    pub fn initialize(&self, data: &dyn Dataset, init_images: usize) -> Result<()> {
+        let _mark = self.begin_training()?;
+        self.initialize_marked(data, init_images, self.inner.config.seed)
+    }
+
+    /// [`FlowModel::initialize`] from within a training run.
+    pub(crate) fn initialize_marked(&self, data: &dyn Dataset, init_images: usize, seed: u64) -> Result<()> {
+        self.check_shape("images", data.shape())?;
+        if data.is_empty() {
+            return Err(Error::shape("images", "at least 1", 0));
+        }
+        let order = Key { seed, purpose: Purpose::Order, step: u64::MAX, image: 0 }.stream().permutation(data.len());
+        let indices = &order[..init_images.clamp(1, data.len())];
+        let images = data.batch(indices)?.images;
+        check_variety(&images)?;
+        let model = self.clone();
+        self.with_state(move |state| {
+            let GlowConfig { bits, image, .. } = *model.config();
+            let noise = Noise::uniform(seed);
+            let (count, pixels) = (images.count, Pixels::Bytes(images));
+            let parts = (0..count).step_by(INITIALIZE_PART).map(|start| {
+                let range = start..(start + INITIALIZE_PART).min(count);
+                let values = dequantize::scaled_values(&pixels, range.clone(), bits, &noise, 0);
+                dequantize::tensor(values, range.len(), image, model.device().burn())
+            });
+            let mut glow = state.glow.clone();
+            glow.initialize(parts.collect())?;
+            state.forget_prepared();
+            state.glow = glow;
+            model.inner.initialized.store(true, Ordering::Release);
+            Ok(())
+        })
+    }
+
+    /// Every scale's noise for each image.
+    pub fn encode(&self, pixels: &Pixels, noise: &Noise, call: &Call) -> Result<Latents> {
+        self.check_pixels(pixels)?;
+        noise.check(pixels)?;
+        let dims = self.inner.config.image.dims();
+        let mut data = Vec::with_capacity(pixels.count() * dims);
+        self.in_parts(pixels.count(), call, |range| {
+            let scaled = self.scaled(pixels, range, noise, 0);
+            data.extend(self.infer(move |glow| Ok(to_rows(glow.encode(scaled())?.latents)))?);
+            Ok(())
+        })?;
+        Ok(Latents { data, count: pixels.count(), dims })
+    }
+
+    /// The images of these latents, cut into bins of the model's bits.
+    pub fn decode(&self, latents: &Latents, call: &Call) -> Result<Images> {
+        let values = self.decode_scaled(latents, call)?;
+        self.images(dequantize::to_bytes(&values, self.inner.config.bits))
+    }
+
+    /// The images of these latents as pixel values in [0, 256), not cut into bins.
+    pub fn decode_float(&self, latents: &Latents, call: &Call) -> Result<FloatImages> {
+        let values = self.decode_scaled(latents, call)?;
+        self.images(dequantize::to_floats(values))
+    }
+
+    fn images<T: Clone>(&self, data: Vec<T>) -> Result<Batch<T>> {
+        let shape = self.inner.config.image;
+        let count = data.len() / shape.dims();
+        Batch::new(data, count, shape)
+    }
+
+    fn decode_scaled(&self, latents: &Latents, call: &Call) -> Result<Vec<f32>> {
+        let dims = self.inner.config.image.dims();
+        if latents.dims != dims || latents.data.len() != latents.count * dims {
+            let received = format!("{} values in {} rows of {}", latents.data.len(), latents.count, latents.dims);
+            return Err(Error::shape("latents", format!("rows of {dims}"), received));
+        }
+        if let Some(index) = latents.data.iter().position(|value| !value.is_finite()) {
+            return Err(Error::shape("latents", "finite numbers", format!("{} at {index}", latents.data[index])));
+        }
+        let mut data = Vec::with_capacity(latents.data.len());
+        self.in_parts(latents.count, call, |range| {
+            let rows = latents.data[range.start * dims..range.end * dims].to_vec();
+            let scales = self.latent_scales();
+            let device = self.inner.device.clone();
+            data.extend(self.infer(move |glow| {
+                let latents = from_rows(&rows, &scales, dims, device.burn());
+                Ok(read(glow.decode(&latents)?))
+            })?);
+            Ok(())
+        })?;
+        Ok(data)
+    }
+
+    /// Lower bound on the log-probability of each `bits`-bit image, nats, the bins' width included; for continuous
+    /// pixels the log-density of values in [0, 256).
+    pub fn log_prob(&self, pixels: &Pixels, noise: &Noise, call: &Call) -> Result<Vec<f64>> {
+        self.check_pixels(pixels)?;
+        noise.check(pixels)?;
+        let GlowConfig { image, bits, .. } = self.inner.config;
+        let bits = if matches!(pixels, Pixels::Floats(_)) { 8 } else { bits };
+        let mut log_probs = Vec::with_capacity(pixels.count());
+        self.in_parts(pixels.count(), call, |range| {
+            let count = range.len();
+            let mut draws = vec![Vec::new(); count];
+            for draw in 0..noise.draws {
+                call.check()?;
+                let scaled = self.scaled(pixels, range.clone(), noise, u64::from(draw));
+                let densities = self.infer(move |glow| Ok(read_f64(glow.encode(scaled())?.log_prob)))?;
+                draws.iter_mut().zip(densities).for_each(|(draws, density)| draws.push(density));
+            }
+            log_probs.extend(draws.iter().map(|draws| {
+                likelihood::discrete_log_prob(likelihood::log_mean_exp(draws), image, bits)
+            }));
+            Ok(())
+        })?;
+        Ok(log_probs)
+    }
+
+    /// Bits per dimension of each image: `-log_prob / (D ln 2)`.
+    pub fn bits_per_dim(&self, pixels: &Pixels, noise: &Noise, call: &Call) -> Result<Vec<f64>> {
+        let log_probs = self.log_prob(pixels, noise, call)?;
+        Ok(log_probs.into_iter().map(|log_prob| likelihood::bits_per_dim(log_prob, self.inner.config.image)).collect())
+    }
+
+    /// Mean bits per dimension of the first `limit` images, one uniform draw of noise each.
+    pub fn evaluate(&self, data: &dyn Dataset, limit: Option<usize>, seed: u64, call: &Call) -> Result<Evaluation> {
+        self.check_shape("images", data.shape())?;
+        let count = limit.unwrap_or(usize::MAX).min(data.len());
+        if count == 0 {
+            return Err(Error::shape("images", "at least 1", 0));
+        }
+        let mut bits = Vec::with_capacity(count);
+        self.in_parts(count, call, |range| {
+            let start = range.start as u64;
+            let images = data.batch(&range.collect::<Vec<_>>())?.images;
+            // The noise of an image is keyed by its index in the data, not in the part.
+            let mut noise = vec![0.0; images.data.len()];
+            for (index, out) in noise.chunks_exact_mut(images.shape.dims()).enumerate() {
+                let key = Key { seed, purpose: Purpose::Likelihood, step: 0, image: start + index as u64 };
+                key.stream().fill_uniform(out);
+            }
+            let noise = Noise { dequantize: dequantize::Dequantize::Given(noise), seed, draws: 1 };
+            bits.extend(self.bits_per_dim(&Pixels::Bytes(images), &noise, call)?);
+            Ok(())
+        })?;
+        Ok(Evaluation::of(&bits))
+    }
+
+    /// New images: latents of standard deviation `temperature`, decoded. Image `i` depends on `seed` and `i` alone.
+    pub fn sample(&self, count: usize, temperature: f32, seed: u64, call: &Call) -> Result<Images> {
+        if count == 0 {
+            return Err(Error::option("count", "a whole number above 0", count));
+        }
+        self.decode(&self.sample_latents(count, temperature, seed)?, call)
+    }
+
+    /// The latents that [`FlowModel::sample`] decodes.
+    pub(crate) fn sample_latents(&self, count: usize, temperature: f32, seed: u64) -> Result<Latents> {
+        if !temperature.is_finite() || temperature < 0.0 {
+            return Err(Error::option("temperature", "a number not below 0", temperature));
+        }
+        let dims = self.inner.config.image.dims();
+        let mut data = vec![0.0; count * dims];
+        for (image, row) in data.chunks_exact_mut(dims).enumerate() {
+            Key { seed, purpose: Purpose::Sample, step: 0, image: image as u64 }.stream().fill_normal(temperature, row);
+        }
+        Ok(Latents { data, count, dims })
+    }
+
+    /// Weights and config as one safetensors file, written beside and renamed.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let (path, model) = (path.to_owned(), self.clone());
+        self.with_state(move |state| {
+            store::model::write(&path, model.config(), &state.glow, model.initialized(), model.step())
+        })
+    }
+
+    /// Frees the weights. Later calls are [`Error::Disposed`].
+    pub fn dispose(&self) {
+        let mut state = self.inner.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *state = None;
+    }
+
+    fn check_pixels(&self, pixels: &Pixels) -> Result<()> {
+        self.check_shape("images", pixels.shape())?;
+        if let Pixels::Floats(floats) = pixels
+            && let Some(index) = floats.data.iter().position(|value| !value.is_finite())
+        {
+            return Err(Error::shape("images", "finite numbers", format!("{} at {index}", floats.data[index])));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_shape(&self, what: &str, shape: ImageShape) -> Result<()> {
+        let expected = self.inner.config.image;
+        if shape == expected { Ok(()) } else { Err(Error::shape(what, expected, shape)) }
+    }
+
+    /// Scaled images of a part, made on the queue where it is called.
+    fn scaled(
+        &self,
+        pixels: &Pixels,
+        range: std::ops::Range<usize>,
+        noise: &Noise,
+        draw: u64,
+    ) -> impl FnOnce() -> Tensor<4> + Send + 'static {
+        let (bits, device) = (self.inner.config.bits, self.inner.device.clone());
+        let tensor = dequantize::scaled_values(pixels, range.clone(), bits, noise, draw);
+        let shape = pixels.shape();
+        move || dequantize::tensor(tensor, range.len(), shape, device.burn())
+    }
+
+    /// Calls `part` for consecutive ranges of the images, looking at `cancel` before each.
+    pub(super) fn in_parts(
+        &self,
+        count: usize,
+        call: &Call,
+        mut part: impl FnMut(std::ops::Range<usize>) -> Result<()>,
+    ) -> Result<()> {
+        let size = match call.batch_size {
+            Some(0) => return Err(Error::option("batchSize", "a whole number above 0", 0)),
+            Some(size) => size,
+            None => (DEFAULT_BATCH_VALUES / self.inner.config.image.dims()).clamp(1, DEFAULT_BATCH),
+        };
+        for start in (0..count).step_by(size) {
+            call.check()?;
+            part(start..(start + size).min(count))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for FlowModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FlowModel").field("config", &self.inner.config).field("device", &self.inner.device).finish()
+    }
+}
+
+impl Call {
+    /// [`Error::Aborted`] once `cancel` is set.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.cancel.load(Ordering::Acquire) { Err(Error::Aborted) } else { Ok(()) }
+    }
+}
+
+/// A model in training, until dropped.
+pub(crate) struct TrainingMark(FlowModel);
+
+impl Drop for TrainingMark {
+    fn drop(&mut self) {
+        self.0.inner.training.store(false, Ordering::Release);
+    }
+}
+
+/// A channel that never varies cannot be normalised, and what a flow would learn of it is its noise.
+fn check_variety(images: &Images) -> Result<()> {
+    let channels = images.shape.channels;
+    for channel in 0..channels {
+        let mut values = images.data[channel..].iter().step_by(channels);
+        let first = values.next().copied().unwrap_or_default();
+        if values.all(|&value| value == first) {
+            return Err(Error::Data {
+                what: format!("channel {channel} of the images"),
+                index: None,
+                reason: format!("expected values that vary but all of {} images have {first}", images.count),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn read(tensor: Tensor<4>) -> Vec<f32> {
+    tensor.try_into_vec_as::<f32>().expect("f32 data")
+}
+
+fn read_f64(tensor: Tensor<1>) -> Vec<f64> {
+    tensor.try_into_vec_as::<f64>().expect("f64 data")
+}
+
+/// One row an image from every scale's latents.
+fn to_rows(scales: Vec<Tensor<4>>) -> Vec<f32> {
+    let count = scales[0].dims()[0];
+    let parts: Vec<Vec<f32>> = scales.into_iter().map(read).collect();
+    let mut rows = Vec::with_capacity(parts.iter().map(Vec::len).sum());
+    for image in 0..count {
+        for part in &parts {
+            let size = part.len() / count;
+            rows.extend_from_slice(&part[image * size..(image + 1) * size]);
+        }
+    }
+    rows
+}
+
+/// Every scale's latents from rows.
+fn from_rows(rows: &[f32], scales: &[LatentScale], dims: usize, device: &burn::tensor::Device) -> Vec<Tensor<4>> {
+    let count = rows.len() / dims;
+    let scale = |&LatentScale { offset, shape: [height, width, channels] }: &LatentScale| {
+        let size = height * width * channels;
+        let values: Vec<f32> =
+            rows.chunks_exact(dims).flat_map(|row| &row[offset..offset + size]).copied().collect();
+        Tensor::from_data(TensorData::new(values, [count, height, width, channels]), device)
+    };
+    scales.iter().map(scale).collect()
+}

@@ -1,0 +1,146 @@
+//! What a model and a training step of it need, known before anything is allocated.
+
+use serde::Serialize;
+
+use super::config::GlowConfig;
+use crate::error::{Error, Result};
+use crate::train::Activations;
+
+const FLOAT: u64 = 4;
+
+/// Bytes of a training step, by how activations are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryEstimate {
+    /// Trained numbers.
+    pub parameters: u64,
+    /// Every activation kept.
+    pub stored: u64,
+    /// Each step's input kept.
+    pub inputs: u64,
+    /// Inputs rebuilt: does not grow with depth.
+    pub constant: u64,
+}
+
+impl MemoryEstimate {
+    /// Of a model trained on batches of this size: weights, gradients, two moments and activations.
+    pub fn of(config: &GlowConfig, batch: usize) -> Self {
+        let batch = batch as u64;
+        let parameters = parameter_count(config);
+        let (mut stored, mut inputs, mut step) = (0, 0, 0);
+        for level in 0..config.levels {
+            let shape = config.level_shape(level);
+            let [height, width, channels] = shape.map(|size| size as u64);
+            let pixels = height * width * batch * FLOAT;
+            let outputs = config.coupling_kind().parameters(channels as usize) as u64;
+            let hidden = config.hidden as u64;
+            // Both inputs, the net's output and its two hidden layers.
+            let kept = pixels * (2 * channels + outputs + 2 * hidden);
+            stored += config.depth as u64 * kept;
+            inputs += config.depth as u64 * pixels * channels;
+            // While a step is pulled back: its activations, their gradients, and the taps of the convolutions.
+            step = step.max(2 * kept + pixels * 9 * (channels / 2 + outputs));
+        }
+        let image = config.image.dims() as u64 * batch * FLOAT * 4;
+        let weights = 4 * parameters * FLOAT;
+        Self {
+            parameters,
+            stored: weights + image + stored + step,
+            inputs: weights + image + inputs + step,
+            constant: weights + image + step,
+        }
+    }
+
+    /// Bytes with activations held so.
+    pub fn with(&self, activations: Activations) -> u64 {
+        match activations {
+            Activations::Stored => self.stored,
+            Activations::Inputs => self.inputs,
+            Activations::Constant => self.constant,
+        }
+    }
+}
+
+/// Trained numbers of a model; maths of the published counts in the tests.
+pub fn parameter_count(config: &GlowConfig) -> u64 {
+    let edge = u64::from(config.edge_bias);
+    let zero_conv = |inputs: u64, outputs: u64| 9 * (inputs + edge) * outputs + 2 * outputs;
+    let width = config.hidden as u64;
+    let mut total = 0;
+    for level in 0..config.levels {
+        let channels = config.level_shape(level)[2] as u64;
+        let outputs = config.coupling_kind().parameters(channels as usize) as u64;
+        let matrix = match config.permutation {
+            crate::layers::PermutationKind::Conv1x1 | crate::layers::PermutationKind::Conv1x1Lu => channels * channels,
+            _ => 0,
+        };
+        let net = 9 * (channels / 2 + edge) * width + 2 * width + width * width + 2 * width + zero_conv(width, outputs);
+        total += config.depth as u64 * (2 * channels + matrix + net);
+        if level + 1 < config.levels {
+            total += zero_conv(channels / 2, channels);
+        } else if config.learn_top {
+            total += zero_conv(2 * channels, 2 * channels);
+        }
+    }
+    total
+}
+
+/// Bytes that this process can still have: what the system has available, within its control group.
+pub fn available() -> u64 {
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    let system = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "MemAvailable:"));
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let group = number("/sys/fs/cgroup/memory.max").zip(number("/sys/fs/cgroup/memory.current"));
+    let system = system.map_or(u64::MAX, |kib| kib * 1024);
+    system.min(group.map_or(u64::MAX, |(max, current)| max.saturating_sub(current)))
+}
+
+/// [`Error::OutOfMemory`] if the weights alone do not fit.
+pub fn check(config: &GlowConfig) -> Result<()> {
+    let (needed, available) = (parameter_count(config) * FLOAT, available());
+    if needed > available {
+        return Err(Error::OutOfMemory { what: "a model of this size".into(), needed, available });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::CouplingKind;
+    use super::*;
+    use crate::images::ImageShape;
+
+    fn config(size: usize, levels: usize, depth: usize, coupling: CouplingKind, edge_bias: bool) -> GlowConfig {
+        let image = ImageShape { height: size, width: size, channels: 3 };
+        GlowConfig { image, levels, depth, coupling, edge_bias, ..GlowConfig::default() }
+    }
+
+    #[test]
+    fn counts_are_those_of_the_original_models() {
+        use CouplingKind::{Additive, Affine};
+        assert_eq!(parameter_count(&config(32, 3, 32, Affine, true)), 44_603_604);
+        assert_eq!(parameter_count(&config(32, 3, 32, Affine, false)), 44_135_856);
+        assert_eq!(parameter_count(&config(32, 3, 32, Additive, true)), 38_395_668);
+        assert_eq!(parameter_count(&config(32, 3, 48, Affine, true)), 66_861_588);
+        assert_eq!(parameter_count(&config(32, 3, 48, Affine, false)), 66_160_560);
+        assert_eq!(parameter_count(&config(64, 4, 48, Affine, true)), 112_377_540);
+        assert_eq!(parameter_count(&config(256, 6, 32, Additive, true)), 175_099_620);
+        for (hidden, count) in [(64, 819_444), (128, 1_714_932), (256, 4_095_732)] {
+            assert_eq!(parameter_count(&GlowConfig { hidden, ..config(32, 3, 8, Affine, true) }), count);
+        }
+    }
+
+    #[test]
+    fn only_the_constant_way_does_not_grow_with_depth() {
+        let activations = |depth: usize, how: Activations| {
+            let estimate = MemoryEstimate::of(&config(32, 3, depth, CouplingKind::Affine, false), 64);
+            estimate.with(how) - 4 * FLOAT * estimate.parameters
+        };
+        assert_eq!(activations(8, Activations::Constant), activations(64, Activations::Constant));
+        assert!(activations(64, Activations::Inputs) > activations(8, Activations::Inputs));
+        assert!(activations(64, Activations::Stored) > 7 * activations(8, Activations::Stored));
+    }
+}

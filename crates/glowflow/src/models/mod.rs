@@ -1,0 +1,18 @@
+//! The models of the papers, and what one does with them.
+
+pub mod config;
+mod dequantize;
+mod edit;
+mod flow_model;
+pub mod glow;
+mod likelihood;
+pub mod memory;
+mod verify;
+
+pub use config::{CouplingKind, GlowConfig, ScaleKind};
+pub(crate) use dequantize::training_batch;
+pub use dequantize::{Dequantize, Noise, Pixels};
+pub use edit::InterpolationPath;
+pub use flow_model::{Call, FlowModel, LatentScale, Latents};
+pub use likelihood::{Evaluation, bits_per_dim};
+pub use verify::Verification;

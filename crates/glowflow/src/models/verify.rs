@@ -1,0 +1,95 @@
+//! How well a model inverts on given images, and where it does worst.
+
+use burn::tensor::Tensor;
+use serde::Serialize;
+
+use super::dequantize::{self, Noise, Pixels};
+use super::flow_model::{Call, FlowModel};
+use super::glow::RunningGlow;
+use crate::error::Result;
+use crate::flow::Invertible;
+use crate::kernels::coupling::halves;
+use crate::layers::squeeze;
+
+/// What [`FlowModel::verify`] found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// Largest difference between an image's scaled values, around [-0.5, 0.5), and what comes back. NaN if any is.
+    pub max_error: f32,
+    /// 8-bit pixels that come back different, in the model's bits.
+    pub pixel_mismatches: usize,
+    /// Largest condition number of a step's actnorm and permutation.
+    pub max_condition_number: f64,
+    /// The step that alone inverts worst.
+    pub worst_layer: String,
+}
+
+impl FlowModel {
+    /// Encodes and decodes the images, and inverts every step alone.
+    pub fn verify(&self, pixels: &Pixels, call: &Call) -> Result<Verification> {
+        let noise = Noise::midpoint();
+        let latents = self.encode(pixels, &noise, call)?;
+        let back = self.decode_float(&latents, call)?;
+        let bits = self.config().bits;
+        let scaled = dequantize::scaled_values(pixels, 0..pixels.count(), bits, &noise, 0);
+        let back: Vec<f32> = back.data.iter().map(|value| value / 256.0 - 0.5).collect();
+        let max_error = scaled.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, larger);
+        let (truth, found) = (dequantize::to_bytes(&scaled, bits), dequantize::to_bytes(&back, bits));
+        let pixel_mismatches = truth.iter().zip(&found).filter(|(a, b)| a != b).count();
+
+        let mut worst = Worst { layer: String::new(), error: -1.0, condition: 0.0 };
+        let shape = pixels.shape();
+        self.in_parts(pixels.count(), call, |range| {
+            let values = scaled[range.start * shape.dims()..range.end * shape.dims()].to_vec();
+            let device = self.device().clone();
+            let so_far = worst.clone();
+            worst = self.infer(move |glow| {
+                so_far.after(glow, dequantize::tensor(values, range.len(), shape, device.burn()))
+            })?;
+            Ok(())
+        })?;
+        Ok(Verification {
+            max_error,
+            pixel_mismatches,
+            max_condition_number: worst.condition,
+            worst_layer: worst.layer,
+        })
+    }
+}
+
+#[derive(Clone)]
+struct Worst {
+    layer: String,
+    error: f32,
+    condition: f64,
+}
+
+impl Worst {
+    /// Inverts each step on the true activations.
+    fn after(mut self, glow: &RunningGlow, x: Tensor<4>) -> Result<Self> {
+        let mut x = x;
+        let mut level = usize::MAX;
+        for (l, k, path) in glow.paths() {
+            if l != level {
+                // Between two levels the first half of the channels goes on.
+                x = squeeze(if l == 0 { x } else { halves(&x).0 });
+                level = l;
+            }
+            let step = glow.step(l, k)?;
+            let z = step.forward(x.clone()).z;
+            let error = (step.inverse(z.clone())? - x).abs().max().into_scalar::<f32>();
+            if larger(self.error, error) != self.error {
+                (self.error, self.layer) = (error, path);
+            }
+            self.condition = self.condition.max(step.mix.condition_number());
+            x = z;
+        }
+        Ok(self)
+    }
+}
+
+/// The larger of two errors; NaN is the largest.
+fn larger(a: f32, b: f32) -> f32 {
+    if a.is_nan() || a >= b { a } else { b }
+}

@@ -1,0 +1,7 @@
+//! Priors of the latents: diagonal normals whose means and log-deviations a zero-initialised convolution gives.
+
+mod split;
+mod top;
+
+pub use split::{PreparedSplit, Split};
+pub use top::{PreparedTop, TopPrior};

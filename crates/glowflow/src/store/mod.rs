@@ -1,0 +1,5 @@
+//! Our files: whole or not there, and never trusted when read.
+
+pub mod file;
+pub mod model;
+pub mod safetensors;

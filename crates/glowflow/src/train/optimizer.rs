@@ -1,0 +1,58 @@
+//! Adam over a module's parameters.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, Param, ParamId};
+use burn::tensor::Tensor;
+
+use super::config::OptimizerConfig;
+use crate::flow::Gradients;
+use crate::kernels::adam::{self, Moments};
+
+/// Adam (Kingma & Ba 2015, algorithm 1) and its state.
+#[derive(Debug, Default)]
+pub struct Adam {
+    config: OptimizerConfig,
+    /// Steps made with this state.
+    step: u64,
+    moments: HashMap<ParamId, Moments>,
+}
+
+impl Adam {
+    /// Without moments yet.
+    pub fn new(config: OptimizerConfig) -> Self {
+        Self { config, ..Self::default() }
+    }
+
+    /// The module one step on, along the gradients times `scale`. A parameter without a gradient stays.
+    pub fn step<M: Module>(&mut self, module: M, gradients: Gradients, learning_rate: f64, scale: f32) -> M {
+        self.step += 1;
+        let [beta1, beta2] = self.config.betas;
+        let epsilon = self.config.epsilon;
+        let adam = adam::Adam { learning_rate, beta1, beta2, epsilon, weight_decay: 0.0, step: self.step };
+        module.map(&mut Stepper { adam, scale, gradients, moments: &mut self.moments })
+    }
+}
+
+struct Stepper<'a> {
+    adam: adam::Adam,
+    scale: f32,
+    gradients: Gradients,
+    moments: &'a mut HashMap<ParamId, Moments>,
+}
+
+impl ModuleMapper for Stepper<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(gradient) = self.gradients.remove(param.id) else {
+            return param;
+        };
+        let moments = self.moments.remove(&param.id).unwrap_or_else(|| Moments {
+            first: gradient.zeros_like(),
+            second: gradient.zeros_like(),
+        });
+        let (id, values, mapper) = param.consume();
+        let (values, moments) = adam::step(&self.adam, values, gradient, self.scale, moments);
+        self.moments.insert(id, moments);
+        Param::from_mapped_value(id, values, mapper)
+    }
+}
