@@ -128,8 +128,8 @@ impl Device {
         &self.inner.info
     }
 
-    /// The burn device.
-    pub(crate) fn burn(&self) -> &BurnDevice {
+    /// The burn device that tensors of this device are made on.
+    pub fn burn(&self) -> &BurnDevice {
         &self.inner.burn
     }
 

@@ -146,6 +146,13 @@ per_isa! {
                     sums[i][vector] = S::load_first(out, lanes::<S>(tile.columns, vector));
                 });
             }
+            // What the end touches comes while the sums are made.
+            unroll!(i < ROWS, vector < VECTORS, {
+                S::prefetch(tile.out.add(i * tile.out_row + vector * S::LANES));
+                if let Finish::Gate { gate, row } = tile.finish {
+                    S::prefetch(gate.add(i * row + vector * S::LANES));
+                }
+            });
             let (mut a_run, mut b_run) = (tile.a, tile.b);
             let mut left = walk.depth;
             while left > 0 {

@@ -1,0 +1,94 @@
+//! Tools of the tests: seeded tensors, perturbed modules, and the devices to run on.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device as BurnDevice, FloatDType, Tensor, TensorData};
+use glowflow::random::{Key, Purpose};
+use glowflow::{Device, GlowConfig, ImageShape, Images};
+
+/// Draws from N(0, 1), the same in every run.
+pub fn normal<const D: usize>(shape: [usize; D], seed: u64, device: &BurnDevice) -> Tensor<D> {
+    let mut values = vec![0.0; shape.iter().product()];
+    stream(seed, 0).fill_normal(1.0, &mut values);
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn stream(seed: u64, image: u64) -> glowflow::random::Stream {
+    Key { seed, purpose: Purpose::Sample, step: 77, image }.stream()
+}
+
+/// Adds noise to every parameter, zero-initialised ones too.
+pub fn perturbed<M: Module>(module: M, deviation: f32, seed: u64) -> M {
+    struct Perturb(f32, u64, u64);
+    impl ModuleMapper for Perturb {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            self.2 += 1;
+            let (deviation, seed, index) = (self.0, self.1, self.2);
+            param.map(|values| {
+                let shape = values.dims();
+                let mut noise = vec![0.0; shape.iter().product()];
+                stream(seed, index).fill_normal(deviation, &mut noise);
+                let device = values.device();
+                values + Tensor::from_data(TensorData::new(noise, shape), &device)
+            })
+        }
+    }
+    module.map(&mut Perturb(deviation, seed, 0))
+}
+
+/// The module in f64.
+pub fn double<M: Module>(module: M) -> M {
+    struct Double;
+    impl ModuleMapper for Double {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|values| values.cast(FloatDType::F64))
+        }
+    }
+    module.map(&mut Double)
+}
+
+/// A tensor's values.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.try_into_vec_as::<f64>().expect("f64 data")
+}
+
+/// Largest difference relative to the largest value of `truth`.
+pub fn relative_error(found: &[f64], truth: &[f64]) -> f64 {
+    assert_eq!(found.len(), truth.len());
+    let scale = truth.iter().fold(1e-6f64, |scale, v| scale.max(v.abs()));
+    found.iter().zip(truth).map(|(f, t)| (f - t).abs()).fold(0.0, |a, b| if a >= b { a } else { b }) / scale
+}
+
+/// The first wgpu device, software ones included; without one the test `name` is skipped, or fails where it is required.
+pub fn wgpu_device(name: &str) -> Option<Device> {
+    let found = Device::list().into_iter().find(|info| info.name.starts_with("gpu"));
+    let Some(info) = found else {
+        let required = std::env::var("GLOWFLOW_REQUIRE").is_ok_and(|what| what == "vulkan");
+        assert!(!required, "{name}: GLOWFLOW_REQUIRE=vulkan but there is no Vulkan driver");
+        println!("skipped: {name} (no Vulkan driver)");
+        return None;
+    };
+    Some(Device::open(&info.name).expect("a listed device opens"))
+}
+
+/// A model that is small in everything.
+pub fn tiny(height: usize, width: usize, channels: usize) -> GlowConfig {
+    let image = ImageShape { height, width, channels };
+    GlowConfig { image, levels: 2, depth: 2, hidden: 8, seed: 5, ..GlowConfig::default() }
+}
+
+/// Smooth random images: each pixel near its left neighbour.
+pub fn images(count: usize, shape: ImageShape, seed: u64) -> Images {
+    let mut data = Vec::with_capacity(count * shape.dims());
+    for image in 0..count {
+        let mut noise = vec![0.0; shape.dims()];
+        stream(seed, image as u64).fill_normal(30.0, &mut noise);
+        let mut row = vec![128.0; shape.channels];
+        for pixel in noise.chunks(shape.channels) {
+            for (value, noise) in row.iter_mut().zip(pixel) {
+                *value = (0.7 * *value + 0.3 * 128.0 + noise).clamp(0.0, 255.0);
+                data.push(*value as u8);
+            }
+        }
+    }
+    Images::new(data, count, shape).unwrap()
+}

@@ -1,0 +1,242 @@
+//! The laws that every layer obeys, on every way to compute it: the inverse undoes the forward pass, the log-det is the
+//! true Jacobian's, and the backward pass, rebuilding or not, is autodiff's. A new layer is one line in [`cases`].
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device as BurnDevice, FloatDType, Gradients as TapeGradients, Tensor, TensorData};
+use glowflow::flow::{Cotangent, Gradients, Invertible, Layer, named_parameters};
+use glowflow::kernels::coupling::Kind;
+use glowflow::kernels::{Path, available_paths, force};
+use glowflow::layers::{ActNorm, Coupling, CouplingConfig, FlowStep, Mix, Permutation, PermutationKind};
+use nalgebra::DMatrix;
+
+use crate::common::{double, normal, perturbed, relative_error, values, wgpu_device};
+
+const INVERSE_TOLERANCE: f64 = 1e-4;
+const VALUE_TOLERANCE: f64 = 1e-4;
+const GRADIENT_TOLERANCE: f64 = 1e-3;
+const JACOBIAN_TOLERANCE: f64 = 1e-6;
+/// Largest input whose Jacobian is taken numerically.
+const JACOBIAN_DIMS: usize = 48;
+
+/// How a law looks at a layer, whatever its type.
+trait Laws {
+    fn check(&self, name: &str, shape: [usize; 4]);
+    fn check_on(&self, name: &str, shape: [usize; 4], device: &BurnDevice);
+}
+
+type Case = (String, Box<dyn Laws>, [usize; 4]);
+
+fn cases() -> Vec<Case> {
+    let device = BurnDevice::flex();
+    let mut cases: Vec<Case> = Vec::new();
+    let mut case = |name: String, layer: Box<dyn Laws>, shape| cases.push((name, layer, shape));
+    let kinds = [Kind::Additive, Kind::Sigmoid, Kind::Bounded];
+    let permutations = [
+        PermutationKind::Conv1x1Lu,
+        PermutationKind::Conv1x1,
+        PermutationKind::Shuffle,
+        PermutationKind::Reverse,
+    ];
+    let mix = |kind, channels: usize| Mix {
+        actnorm: ActNorm::new(channels, &device),
+        permutation: Permutation::new(kind, channels, 3, 1, &device),
+    };
+    for kind in permutations {
+        for shape in [[3, 2, 3, 4], [5, 3, 5, 12], [2, 4, 4, 24], [3, 2, 2, 48], [1, 2, 1, 96]] {
+            case(format!("mix {kind:?}"), Box::new(perturbed(mix(kind, shape[3]), 0.1, 1)), shape);
+        }
+    }
+    let coupling = |kind, [_, height, width, channels]: [usize; 4], hidden, edge_bias| {
+        CouplingConfig { kind, channels, size: [height, width], hidden, edge_bias }
+    };
+    for kind in kinds {
+        for edge in [false, true] {
+            for (shape, hidden) in [
+                ([1, 2, 2, 4], 7),
+                ([3, 3, 4, 4], 33),
+                ([3, 1, 1, 12], 16),
+                ([5, 1, 6, 24], 40),
+                ([2, 4, 3, 48], 64),
+                ([2, 2, 2, 96], 70),
+            ] {
+                let layer: Coupling = coupling(kind, shape, hidden, edge).init(3, 1, &device);
+                case(format!("coupling {kind:?} edge {edge} hidden {hidden}"), Box::new(perturbed(layer, 0.1, 2)), shape);
+            }
+        }
+    }
+    for (shape, hidden) in [([2, 8, 8, 12], 512), ([3, 3, 5, 12], 96)] {
+        let layer = coupling(Kind::Sigmoid, shape, hidden, false).init(3, 1, &device);
+        case(format!("coupling of width {hidden}"), Box::new(perturbed(layer, 0.02, 2)), shape);
+    }
+    for kind in kinds {
+        for permutation in permutations {
+            let shape = [3, 2, 3, 8];
+            let step = FlowStep::new(permutation, coupling(kind, shape, 12, true), 9, 0, &device);
+            case(format!("step {permutation:?} {kind:?}"), Box::new(perturbed(step, 0.1, 4)), shape);
+        }
+    }
+    cases
+}
+
+#[test]
+fn every_layer_obeys_the_laws_on_every_path_of_this_processor() {
+    for (name, layer, shape) in cases() {
+        layer.check(&format!("{name} {shape:?}"), shape);
+    }
+}
+
+#[test]
+fn every_layer_obeys_the_laws_on_wgpu() {
+    let Some(device) = wgpu_device("laws on wgpu") else { return };
+    let burn = device.burn().clone();
+    device
+        .run(move || {
+            for (name, layer, shape) in cases() {
+                layer.check_on(&format!("{name} {shape:?} on wgpu"), shape, &burn);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+impl<L: Layer> Laws for L {
+    fn check(&self, name: &str, shape: [usize; 4]) {
+        let device = BurnDevice::flex();
+        let truth = Truth::of(self, shape);
+        for path in available_paths() {
+            let name = format!("{name} by {path:?}");
+            force(path, || against(&truth, self, &name, shape, &device));
+        }
+        if shape[1..].iter().product::<usize>() <= JACOBIAN_DIMS {
+            jacobian(self, name, shape);
+        }
+    }
+
+    fn check_on(&self, name: &str, shape: [usize; 4], device: &BurnDevice) {
+        against(&Truth::of(self, shape), &self.clone().fork(device), name, shape, device);
+    }
+}
+
+/// The layer's input and the cotangents of its outputs.
+fn inputs(shape: [usize; 4], device: &BurnDevice) -> (Tensor<4>, Cotangent) {
+    let cotangent = Cotangent { z: normal(shape, 12, device), log_det: normal([shape[0]], 13, device) };
+    (normal(shape, 11, device), cotangent)
+}
+
+/// Outputs and gradients by autodiff in f64.
+struct Truth {
+    z: Vec<f64>,
+    log_det: Vec<f64>,
+    dx: Vec<f64>,
+    gradients: Vec<Vec<f64>>,
+}
+
+impl Truth {
+    fn of<L: Layer>(layer: &L, shape: [usize; 4]) -> Self {
+        let plain = BurnDevice::flex();
+        let layer = double(layer.clone()).fork(&plain.clone().autodiff()).train();
+        let (x, cotangent) = inputs(shape, &plain);
+        let wide = |tensor: Tensor<4>| tensor.cast(FloatDType::F64).autodiff();
+        let x = wide(x).require_grad();
+        let out = layer.prepare("layer").unwrap().forward(x.clone());
+        let (z, log_det) = (values(out.z.clone().inner()), values(out.log_det.clone().inner()));
+        let weights = cotangent.log_det.cast(FloatDType::F64).autodiff();
+        let loss = (out.z * wide(cotangent.z)).sum() + (out.log_det * weights).sum();
+        let tape = loss.backward();
+        let dx = values(x.grad(&tape).expect("the input is tracked"));
+        Self { z, log_det, dx, gradients: by_autodiff(&layer, &tape) }
+    }
+}
+
+/// Each parameter's gradient in the order of [`named_parameters`]; empty where it has none.
+fn by_autodiff<M: Module>(module: &M, tape: &TapeGradients) -> Vec<Vec<f64>> {
+    struct Visitor<'a>(&'a TapeGradients, Vec<Vec<f64>>);
+    impl ModuleVisitor for Visitor<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.1.push(param.val().grad(self.0).map_or_else(Vec::new, values));
+        }
+    }
+    let mut visitor = Visitor(tape, Vec::new());
+    module.visit(&mut visitor);
+    visitor.1
+}
+
+/// The layer on one device, by one path, against the truth.
+fn against<L: Layer>(truth: &Truth, layer: &L, name: &str, shape: [usize; 4], device: &BurnDevice) {
+    let (x, cotangent) = inputs(shape, device);
+    let prepared = layer.prepare("layer").unwrap();
+    let out = prepared.forward(x.clone());
+    let near = |what: &str, found: &[f64], truth: &[f64], tolerance: f64| {
+        let error = relative_error(found, truth);
+        assert!(error < tolerance, "{name}: {what} is off by {error:e}");
+    };
+    near("the output", &values(out.z.clone()), &truth.z, VALUE_TOLERANCE);
+    near("the log-det", &values(out.log_det.clone()), &truth.log_det, VALUE_TOLERANCE);
+    near("the inverse", &values(prepared.inverse(out.z.clone()).unwrap()), &values(x.clone()), INVERSE_TOLERANCE);
+
+    let (again, saved) = prepared.forward_saving(x.clone());
+    assert_eq!(values(again.z), values(out.z.clone()), "{name}: saving changes the output");
+    for saved in [None, Some(saved)] {
+        let how = if saved.is_some() { "saved" } else { "rebuilt" };
+        let mut gradients = Gradients::default();
+        let back = prepared.backward(out.z.clone(), saved, cotangent.clone(), &mut gradients).unwrap();
+        near(&format!("the input, {how},"), &values(back.x), &values(x.clone()), INVERSE_TOLERANCE);
+        near(&format!("the input's gradient, {how},"), &values(back.dx), &truth.dx, GRADIENT_TOLERANCE);
+        for (parameter, truth) in named_parameters(layer).iter().zip(&truth.gradients) {
+            let found = gradients.get(parameter.id).map_or_else(Vec::new, |gradient| values(gradient.clone()));
+            near(&format!("the gradient of {}, {how},", parameter.name), &found, truth, GRADIENT_TOLERANCE);
+        }
+    }
+}
+
+/// The log-det against central differences of the whole map, in f64.
+fn jacobian<L: Layer>(layer: &L, name: &str, [_, height, width, channels]: [usize; 4]) {
+    let device = BurnDevice::flex();
+    let prepared = double(layer.clone()).prepare("layer").unwrap();
+    let shape = [1, height, width, channels];
+    let x = values(normal(shape, 21, &device));
+    let run = |x: &[f64]| {
+        let data = TensorData::new(x.to_vec(), shape);
+        prepared.forward(Tensor::from_data(data, (&device, burn::tensor::DType::F64)))
+    };
+    let found = values(run(&x).log_det)[0];
+    let truth = log_abs_det_of(&x, |x| values(run(x).z));
+    assert!((found - truth).abs() < JACOBIAN_TOLERANCE * truth.abs().max(1.0), "{name}: {found} is not {truth}");
+}
+
+/// `ln |det|` of the Jacobian of `f` at `x`, by central differences.
+pub fn log_abs_det_of(x: &[f64], f: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
+    const STEP: f64 = 1e-6;
+    let columns: Vec<Vec<f64>> = (0..x.len())
+        .map(|i| {
+            let moved = |by: f64| {
+                let mut x = x.to_vec();
+                x[i] += by;
+                f(&x)
+            };
+            moved(STEP).iter().zip(moved(-STEP)).map(|(a, b)| (a - b) / (2.0 * STEP)).collect()
+        })
+        .collect();
+    let jacobian = DMatrix::from_fn(x.len(), x.len(), |row, column| columns[column][row]);
+    jacobian.lu().u().diagonal().iter().map(|d| d.abs().ln()).sum()
+}
+
+#[test]
+fn a_path_that_is_forced_is_the_path_that_runs() {
+    let device = BurnDevice::flex();
+    let x = normal([2, 4, 4, 12], 1, &device);
+    let step = FlowStep::new(
+        PermutationKind::Conv1x1,
+        CouplingConfig { kind: Kind::Sigmoid, channels: 12, size: [4, 4], hidden: 64, edge_bias: false },
+        1,
+        0,
+        &device,
+    );
+    let step = perturbed(step, 0.1, 3).prepare("step").unwrap();
+    let bits = |path| force(path, || values(step.forward(x.clone()).z));
+    let composed = bits(Path::Composed);
+    for path in available_paths() {
+        let same = bits(path) == composed;
+        assert_eq!(same, path == Path::Composed, "{path:?} gives the composed path's bits: is it the composed path?");
+    }
+}

@@ -1,0 +1,11 @@
+//! What the engine promises, tested through its public API. One binary: burn is linked once.
+
+mod common;
+mod determinism;
+mod distribution;
+mod invariants;
+mod laws;
+mod memory;
+mod models;
+mod training;
+mod wgpu;
