@@ -91,7 +91,7 @@ export function shapeError(what: string, expected: string, received: string): Gl
 
 /** The binding puts `{ code, message, details }` as JSON into its errors' messages: only that survives a promise. */
 export function fromNative(error: unknown): unknown {
-  if (!(error instanceof Error)) return error
+  if (!(error instanceof Error) || GlowError.isInstance(error)) return error
   try {
     const { code, message, details } = JSON.parse(error.message)
     return GlowError.of(code, message, details)

@@ -123,7 +123,7 @@ export type TrainEvent =
 
 export interface TrainSummary {
   readonly step: number
-  /** Bits per dimension. */
+  /** Bits per dimension of the last step; NaN where there was none. */
   readonly loss: number
   readonly reason: 'finished' | 'stopped'
   readonly seconds: number
@@ -166,6 +166,12 @@ function trainJson({ signal: _, activations, evaluate, checkpoint, sample, ...re
     checkpoint: checkpoint && { keep: 3, ...checkpoint, folder: toPath(checkpoint.folder) },
     sample: sample && { count: 64, temperature: 0.7, ...sample, folder: toPath(sample.folder) },
   })
+}
+
+/** JSON has no NaN, which is the loss of a run without a step. */
+function toSummary(json: string): TrainSummary {
+  const summary = JSON.parse(json)
+  return { ...summary, loss: summary.loss ?? Number.NaN }
 }
 
 class Run implements TrainingRun {
@@ -212,7 +218,7 @@ class Run implements TrainingRun {
           if (summary === null) return
           over()
           if (signal?.aborted) reject(signal.reason)
-          else resolve(JSON.parse(summary))
+          else resolve(toSummary(summary))
         } catch (error) {
           over()
           reject(fromNative(error))

@@ -76,7 +76,7 @@ impl Run {
         let (readers, control) = (Arc::clone(&run.readers), Arc::clone(&run.control));
         let training = move || {
             let outcome = guard(|| {
-                model.train(data, evaluate, config, control, &mut |event| {
+                model.train(data, evaluate, config, &control, &mut |event| {
                     // `src/training.ts` makes this one of the outcome.
                     if !matches!(event, TrainEvent::RunEnd { .. }) {
                         lock(&readers).post(&Some(event));
