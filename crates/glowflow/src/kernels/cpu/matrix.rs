@@ -109,7 +109,12 @@ impl Weights {
         let depth = w.len() / columns;
         Self::fill(depth, columns, |panel, first, width| {
             for (to, from) in panel.chunks_exact_mut(PANEL).zip(w.chunks_exact(columns)) {
-                to[..width].copy_from_slice(&from[first..first + width]);
+                let from = &from[first..first + width];
+                match from.first_chunk::<PANEL>() {
+                    // Of known size: without a call.
+                    Some(from) => to.copy_from_slice(from),
+                    None => to[..width].copy_from_slice(from),
+                }
             }
         })
     }

@@ -129,9 +129,10 @@ impl Job<'_> {
                                     rows: map.len() / self.layout.columns,
                                     relu,
                                 },
-                                Finish::Gate(gate) => {
-                                    tile::Finish::Gate { gate: gate.data.as_ptr().add(at(&gate.layout)), row: gate.layout.row }
-                                }
+                                Finish::Gate(gate) => tile::Finish::Gate {
+                                    gate: gate.data.as_ptr().add(at(&gate.layout)),
+                                    row: gate.layout.row,
+                                },
                             };
                             let a = row * self.a.layout.row + from / PANEL * self.a.layout.panel;
                             let tile = Tile {

@@ -22,17 +22,42 @@ pub enum Side {
     Backward,
 }
 
-/// The pixel of an image that tap `tap` of pixel `at` reaches, if it lies inside.
-#[inline(always)]
-fn neighbour(grid: Grid, at: usize, tap: usize, side: Side) -> Option<usize> {
-    // Wrapping: a line or column before the first becomes huge, and is outside like one after the last.
-    let reach = |position: usize, offset: usize| match side {
-        Side::Forward => (position + offset).wrapping_sub(1),
-        Side::Backward => (position + 1).wrapping_sub(offset),
-    };
-    let line = reach(at / grid.width, tap / 3);
-    let column = reach(at % grid.width, tap % 3);
-    (line < grid.height && column < grid.width).then(|| line * grid.width + column)
+/// A pixel, walked row by row over a batch.
+#[derive(Clone, Copy)]
+struct Pixel {
+    line: usize,
+    column: usize,
+}
+
+impl Pixel {
+    #[inline(always)]
+    fn of_row(grid: Grid, row: usize) -> Self {
+        Pixel { line: row % grid.pixels() / grid.width, column: row % grid.width }
+    }
+
+    #[inline(always)]
+    fn step(&mut self, grid: Grid) {
+        self.column += 1;
+        if self.column == grid.width {
+            self.column = 0;
+            self.line = if self.line + 1 == grid.height { 0 } else { self.line + 1 };
+        }
+    }
+
+    /// Calls `visit(tap, row)` for each tap of this pixel, row `row` of the batch: with the row that it reaches, or with
+    /// nothing where it lies outside the image.
+    #[inline(always)]
+    fn taps(self, grid: Grid, row: usize, side: Side, mut visit: impl FnMut(usize, Option<usize>)) {
+        for across in 0..3 {
+            for along in 0..3 {
+                let (down, right) = if side == Side::Forward { (across, along) } else { (2 - across, 2 - along) };
+                let (line, column) = (self.line + down, self.column + right);
+                let inside = (1..=grid.height).contains(&line) && (1..=grid.width).contains(&column);
+                // One line up and one pixel to the left of the centre is the origin of the offsets.
+                visit(3 * across + along, inside.then(|| row + down * grid.width + right - grid.width - 1));
+            }
+        }
+    }
 }
 
 per_isa! {
@@ -40,17 +65,29 @@ per_isa! {
     /// the first of them, in padded rows; taps outside the image are 0.
     pub fn gather<S>(grid: Grid, rows: Range<usize>, x: &[f32], channels: usize, side: Side, out: &mut [f32], layout: Layout) {
         assert!(layout.columns == TAPS * channels && x.len() == grid.rows() * channels && rows.end <= grid.rows());
-        let pixels = grid.pixels();
+        let mut pixel = Pixel::of_row(grid, rows.start);
         for (row, out) in rows.zip(out.chunks_exact_mut(layout.row)) {
-            let image = row / pixels * pixels;
-            for tap in 0..TAPS {
-                let to = &mut out[tap * channels..][..channels];
-                match neighbour(grid, row - image, tap, side) {
-                    // SAFETY: both slices have these channels; `per_isa!` enables the features.
-                    Some(pixel) => unsafe { copy::<S>(&x[(image + pixel) * channels..][..channels], to) },
-                    None => to.fill(0.0),
+            let taps = &mut out[..TAPS * channels];
+            let (line, column) = (pixel.line, pixel.column);
+            let inside = line >= 1 && column >= 1 && line + 1 < grid.height && column + 1 < grid.width;
+            if inside && side == Side::Forward {
+                // The three taps of a line lie beside each other in x too.
+                for (across, taps) in taps.chunks_exact_mut(3 * channels).enumerate() {
+                    let first = row + across * grid.width - grid.width - 1;
+                    // SAFETY: `per_isa!` enables the features.
+                    unsafe { copy::<S>(&x[first * channels..][..3 * channels], taps) };
                 }
+            } else {
+                pixel.taps(grid, row, side, |tap, from| {
+                    let to = &mut taps[tap * channels..][..channels];
+                    match from {
+                        // SAFETY: as above.
+                        Some(from) => unsafe { copy::<S>(&x[from * channels..][..channels], to) },
+                        None => to.fill(0.0),
+                    }
+                });
             }
+            pixel.step(grid);
         }
     }
 }
@@ -59,30 +96,30 @@ per_isa! {
     /// For each row of `rows` writes to `y`, which starts with the first of them, its bias and the nine products that
     /// its taps have for it: `y[p, c] = bias[p % bias rows, c] + sum over taps of z[p + offset(tap), tap * channels + c]`.
     /// `z` holds the products of all rows from `z_first` on, in padded rows.
-    pub fn scatter<S>(
+    fn scatter<S>(
         grid: Grid, rows: Range<usize>, z: &[f32], layout: Layout, z_first: usize, bias: Option<&[f32]>, channels: usize,
         side: Side, y: &mut [f32],
     ) {
         assert!(layout.columns == TAPS * channels && y.len() == rows.len() * channels);
-        let pixels = grid.pixels();
         let bias_rows = bias.map_or(1, |bias| bias.len() / channels);
+        let mut bias_row = rows.start % bias_rows;
+        let mut pixel = Pixel::of_row(grid, rows.start);
         for (row, y) in rows.zip(y.chunks_exact_mut(channels)) {
-            let image = row / pixels * pixels;
             let mut sources = [0; TAPS];
             let mut count = 0;
-            for tap in 0..TAPS {
-                if let Some(pixel) = neighbour(grid, row - image, tap, side) {
-                    sources[count] = (image + pixel - z_first) * layout.row + tap * channels;
+            pixel.taps(grid, row, side, |tap, from| {
+                if let Some(from) = from {
+                    sources[count] = (from - z_first) * layout.row + tap * channels;
                     count += 1;
                 }
-            }
+            });
             for first in (0..channels).step_by(S::LANES) {
                 let lanes = S::LANES.min(channels - first);
                 // SAFETY: `per_isa!` enables the features; every pointer is to `lanes` elements of a checked slice.
                 unsafe {
                     let mut sum = match bias {
                         Some(bias) => {
-                            let bias = &bias[row % bias_rows * channels + first..][..lanes];
+                            let bias = &bias[bias_row * channels + first..][..lanes];
                             S::load_first(bias.as_ptr(), lanes)
                         }
                         None => S::splat(0.0),
@@ -93,6 +130,8 @@ per_isa! {
                     S::store_first(y[first..][..lanes].as_mut_ptr(), sum, lanes);
                 }
             }
+            pixel.step(grid);
+            bias_row = if bias_row + 1 == bias_rows { 0 } else { bias_row + 1 };
         }
     }
 }
@@ -109,7 +148,7 @@ unsafe fn copy<S: super::simd::Simd>(from: &[f32], to: &mut [f32]) {
     }
 }
 
-/// [`scatter`] for a group of images, whose products are `z` and whose rows of the output are `y`.
+/// [`scatter`] in parallel, for a group of images, whose products are `z` and whose rows of the output are `y`.
 #[allow(clippy::too_many_arguments)]
 pub fn scatter_group(
     isa: Isa,

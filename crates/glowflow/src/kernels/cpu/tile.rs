@@ -1,6 +1,8 @@
 //! The innermost loop of every product: a tile of the output, held in registers over the whole depth.
 #![allow(unsafe_code)] // Raw pointers, for strided tiles that no slice describes; bounds are the callers' contract.
 
+use std::hint::black_box;
+
 use super::isa::{Isa, per_isa};
 use super::matrix::PANEL;
 use super::scratch::LINE;
@@ -84,23 +86,11 @@ pub fn columns(isa: Isa) -> (usize, usize) {
 /// nobody else.
 pub unsafe fn compute(isa: Isa, rows: usize, walk: &Walk, tile: &Tile) {
     let wide = tile.columns > columns(isa).0;
-    // The usual distances as constants: computed addresses would be as long a chain as the products themselves.
-    match walk.a_row {
-        1 => sized::<1>(isa, rows, wide, walk, tile),
-        PANEL => sized::<PANEL>(isa, rows, wide, walk, tile),
-        _ => sized::<ANY>(isa, rows, wide, walk, tile),
-    }
-}
-
-/// The distance of rows is `walk.a_row`.
-const ANY: usize = 0;
-
-fn sized<const ROW: usize>(isa: Isa, rows: usize, wide: bool, walk: &Walk, tile: &Tile) {
     macro_rules! of_rows {
         ($($rows:literal)*) => {
             match (rows, wide) {
-                $(($rows, true) => fixed::<ROW, $rows, 2>(isa, walk, tile),)*
-                $(($rows, false) => fixed::<ROW, $rows, 1>(isa, walk, tile),)*
+                $(($rows, true) => fixed::<$rows, 2>(isa, walk, tile),)*
+                $(($rows, false) => fixed::<$rows, 1>(isa, walk, tile),)*
                 _ => unreachable!("a tile of {rows} rows"),
             }
         };
@@ -130,7 +120,7 @@ macro_rules! unroll {
 
 per_isa! {
     /// A tile of fixed size: only [`compute`] may call this, under its contract.
-    fn fixed<S, const ROW: usize, const ROWS: usize, const VECTORS: usize>(walk: &Walk, tile: &Tile) {
+    fn fixed<S, const ROWS: usize, const VECTORS: usize>(walk: &Walk, tile: &Tile) {
         // Sizes that this instruction set never asks for compile to this line alone.
         if ROWS > S::ROWS || VECTORS > S::VECTORS {
             unreachable!("a tile of {ROWS} rows of {VECTORS} vectors");
@@ -138,7 +128,11 @@ per_isa! {
         // SAFETY: `per_isa!` enables the features; `compute` states what is readable and writable. Pointers that
         // are moved past the end of the last run are not read.
         unsafe {
-            let a_row = if ROW == ANY { walk.a_row } else { ROW };
+            // Four rows for each pointer, at 0, 1, 2 and 3 distances: left alone, the compiler makes the twelve addresses
+            // one chain of additions as long as the products themselves.
+            let row = walk.a_row;
+            let three_rows = black_box(3 * row);
+            let four_rows = [0, black_box(4 * row), black_box(8 * row)];
             let mut sums = [[S::splat(0.0); VECTORS]; ROWS];
             if tile.resume {
                 unroll!(i < ROWS, vector < VECTORS, {
@@ -148,7 +142,7 @@ per_isa! {
             }
             // What the end touches comes while the sums are made.
             unroll!(i < ROWS, vector < VECTORS, {
-                S::prefetch(tile.out.add(i * tile.out_row + vector * S::LANES));
+                S::prefetch(tile.out.wrapping_add(i * tile.out_row + vector * S::LANES));
                 if let Finish::Gate { gate, row } = tile.finish {
                     S::prefetch(gate.add(i * row + vector * S::LANES));
                 }
@@ -157,21 +151,22 @@ per_isa! {
             let mut left = walk.depth;
             while left > 0 {
                 let run = left.min(walk.run);
-                let (mut a, mut b) = (a_run, b_run);
+                let mut a = [a_run, a_run.wrapping_add(four_rows[1]), a_run.wrapping_add(four_rows[2])];
+                let mut b = b_run;
                 for _ in 0..run {
                     S::prefetch(b.wrapping_add(AHEAD * PANEL));
                     S::prefetch(b.wrapping_add(AHEAD * PANEL + LINE));
-                    let mut row = [S::splat(0.0); VECTORS];
-                    for (vector, lanes) in row.iter_mut().enumerate() {
+                    let mut right = [S::splat(0.0); VECTORS];
+                    for (vector, lanes) in right.iter_mut().enumerate() {
                         *lanes = S::load(b.add(vector * S::LANES));
                     }
                     unroll!(i < ROWS, {
-                        let x = S::splat(*a.add(i * a_row));
-                        for (sum, lanes) in sums[i].iter_mut().zip(row) {
+                        let x = S::splat(*a[i / 4].add([0, row, 2 * row, three_rows][i % 4]));
+                        for (sum, lanes) in sums[i].iter_mut().zip(right) {
                             *sum = S::multiply_add(x, lanes, *sum);
                         }
                     });
-                    a = a.wrapping_add(walk.a_step);
+                    a = a.map(|a| a.wrapping_add(walk.a_step));
                     b = b.wrapping_add(walk.b_step);
                 }
                 left -= run;
