@@ -42,7 +42,7 @@ test('every invalid option is named, the unknown one with the closest known', as
     createGlow(any({ imageSize: 30, hiden: 64, depth: 1.5, coupling: 'afine', edgeBias: 'yes', bits: 9 })),
   )
   const problems = error.details['problems'] as { option: string; expected: string; received: string }[]
-  t.deepEqual(problems.map(({ option }) => option).sort(), [
+  t.deepEqual(problems.map(({ option }) => option).toSorted(), [
     'bits',
     'coupling',
     'depth',
@@ -228,8 +228,8 @@ test('a model that has seen no data, constant data, and one that is gone', async
   await refuses(t, 'ERR_GLOW_NOT_INITIALIZED', /initialize or train/, () => model.encode(images))
   await refuses(t, 'ERR_GLOW_NOT_INITIALIZED', /initialize or train/, () => model.sample())
   const constant = { ...images, data: new Uint8Array(images.data.length).fill(7) }
-  const error = await refuses(t, 'ERR_GLOW_DATA', /channel 0|constant/, () => model.initialize(constant))
-  t.is(typeof error.details['what'], 'string')
+  const refused = await refuses(t, 'ERR_GLOW_DATA', /channel 0|constant/, () => model.initialize(constant))
+  t.is(typeof refused.details['what'], 'string')
   await model.initialize(images)
   const pending = model.encode(images)
   await model.dispose()

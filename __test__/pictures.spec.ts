@@ -37,5 +37,5 @@ test('a grid and a plot are written whole', async (t) => {
   })
   const svg = await readFile(join(dir, 'loss.svg'), 'utf8')
   t.regex(svg, /^<svg[^]*bits\/dim[^]*<\/svg>\s*$/)
-  t.deepEqual((await readdir(dir)).sort(), ['grid.png', 'loss.svg'])
+  t.deepEqual((await readdir(dir)).toSorted(), ['grid.png', 'loss.svg'])
 })

@@ -136,7 +136,7 @@ test('checkpoints and samples are written and named', async (t) => {
     if (event.type === 'checkpoint-end') t.truthy(event.path)
   }
   t.is((await readdir(checkpoints)).filter((name) => /\d/.test(name)).length, 2)
-  t.deepEqual((await readdir(samples)).map((name) => join(samples, name)).sort(), [...paths].sort())
+  t.deepEqual((await readdir(samples)).map((name) => join(samples, name)).toSorted(), [...paths].toSorted())
   t.is(paths.size, 3)
 })
 
@@ -145,10 +145,12 @@ test('a signal ends the run and is what finished and the readers throw', async (
   const reason = new Error('enough')
   const controller = new AbortController()
   const run = model.train(data, { ...quick, signal: controller.signal })
-  const error = await t.throwsAsync(async () => {
-    for await (const event of run) if (event.type === 'step-end') controller.abort(reason)
-  })
-  t.is(error, reason)
+  await t.throwsAsync(
+    async () => {
+      for await (const event of run) if (event.type === 'step-end') controller.abort(reason)
+    },
+    { is: reason },
+  )
   t.is(await run.finished.catch((error: unknown) => error), reason)
   await t.throwsAsync(model.train(data, { ...quick, signal: AbortSignal.abort(reason) }).finished, { is: reason })
   t.is((await model.train(data, { ...quick, steps: model.step + 2 }).finished).reason, 'finished')

@@ -5,9 +5,11 @@ import { randomInt } from 'node:crypto'
 import * as native from '#native'
 
 import { type DeviceLike, deviceRule } from './device.js'
-import { native as engineSays } from './error.js'
-import { boolean, check, integer, oneOf, required, type Rule, type Rules, seed } from './options.js'
-import { type Precision, precision } from './task.js'
+import { engineSays } from './error.js'
+import { check } from './options.js'
+import * as is from './rules.js'
+import type { Rule, Rules } from './rules.js'
+import { type Precision, precisionRule } from './task.js'
 
 export interface ImageShape {
   /** Height and width; Glow: each a multiple of `2 ** levels`. */
@@ -50,27 +52,27 @@ export interface GlowOptions extends ImageShape, CommonOptions {
 /** Every option, defaults filled in: `createGlow(model.config)` builds the same model again. */
 export type ModelConfig = { readonly kind: 'glow' } & Readonly<Required<Omit<GlowOptions, 'device'>>>
 
-const isSize = integer(1).accepts
-const imageSize: Rule = {
+const isSize = is.integer(1).accepts
+const imageSizeRule: Rule = {
   expected: 'an integer of at least 1 or [height, width]',
   accepts: (value) => isSize(value) || (Array.isArray(value) && value.length === 2 && value.every(isSize)),
 }
 const glowRules: Rules<GlowOptions & { kind?: 'glow' }> = {
-  kind: oneOf('glow'),
-  imageSize: required(imageSize),
-  channels: integer(0),
+  kind: is.oneOf('glow'),
+  imageSize: is.required(imageSizeRule),
+  channels: is.integer(0),
   device: deviceRule,
-  seed,
-  bits: integer(0),
-  precision,
-  levels: integer(0),
-  depth: integer(0),
-  hidden: integer(0),
-  coupling: oneOf('affine', 'additive'),
-  permutation: oneOf('conv1x1-lu', 'conv1x1', 'shuffle', 'reverse'),
-  edgeBias: boolean,
-  scale: oneOf('sigmoid', 'bounded'),
-  learnTop: boolean,
+  seed: is.seed,
+  bits: is.integer(0),
+  precision: precisionRule,
+  levels: is.integer(0),
+  depth: is.integer(0),
+  hidden: is.integer(0),
+  coupling: is.oneOf('affine', 'additive'),
+  permutation: is.oneOf('conv1x1-lu', 'conv1x1', 'shuffle', 'reverse'),
+  edgeBias: is.boolean,
+  scale: is.oneOf('sigmoid', 'bounded'),
+  learnTop: is.boolean,
 }
 
 /** The engine's `GlowConfig` of these options, as JSON, defaults left out. */

@@ -2,24 +2,11 @@
 
 import * as native from '#native'
 
-import { GlowError, native as engineSays } from './error.js'
+import { GlowError, engineSays } from './error.js'
 import { type Images, toBytes } from './images.js'
-import {
-  check,
-  checkOne,
-  color,
-  integer,
-  list,
-  path,
-  type PathLike,
-  positive,
-  required,
-  type Rule,
-  type Rules,
-  seed as seedRule,
-  show,
-  toPath,
-} from './options.js'
+import { check, checkOne, type PathLike, show, toPath } from './options.js'
+import * as is from './rules.js'
+import type { Rule, Rules } from './rules.js'
 import { engine } from './task.js'
 
 /** How stored images become those of a dataset. */
@@ -32,8 +19,8 @@ export interface DatasetOptions {
   channels?: 1 | 3 | 4
 }
 const datasetRules: Rules<DatasetOptions> = {
-  pad: integer(0),
-  background: color,
+  pad: is.integer(0),
+  background: is.color,
   channels: { expected: '1, 3 or 4', accepts: (value) => [1, 3, 4].includes(value as number) },
 }
 
@@ -83,14 +70,14 @@ class EngineDataset implements Dataset {
   }
 
   async batch(indices: readonly number[]): Promise<LabelledImages> {
-    checkOne('indices', indices, list('a list of integers of at least 0', integer(0).accepts))
+    checkOne('indices', indices, is.list('a list of integers of at least 0', is.integer(0).accepts))
     const { images, labels } = await engine(() => this.#native.batch([...indices]))
     return labels ? { ...images, labels } : images
   }
 
   split<const F extends readonly number[]>(fractions: F, options: { seed?: number } = {}): { [I in keyof F]: Dataset } {
-    check(options, { seed: seedRule })
-    checkOne('fractions', fractions, list('a list of numbers above 0', positive.accepts))
+    check(options, { seed: is.seed })
+    checkOne('fractions', fractions, is.list('a list of numbers above 0', is.positive.accepts))
     const parts = engineSays(() => this.#native.split([...fractions], options.seed ?? 0))
     return parts.map((part) => new EngineDataset(part)) as unknown as { [I in keyof F]: Dataset }
   }
@@ -101,7 +88,7 @@ class EngineDataset implements Dataset {
 }
 
 /** A dataset of this package. */
-export const dataset: Rule = {
+export const datasetRule: Rule = {
   expected: 'a Dataset',
   accepts: (value) => EngineDataset.nativeOf(value) !== undefined,
 }
@@ -111,7 +98,7 @@ export function toDataset(what: string, data: Dataset | Images): native.Dataset 
   const known = EngineDataset.nativeOf(data)
   if (known) return known
   if (typeof data === 'object' && data !== null && 'data' in data) return inMemory(what, data)
-  checkOne(what, data, { ...dataset, expected: 'a Dataset or Images' })
+  checkOne(what, data, { ...datasetRule, expected: 'a Dataset or Images' })
   throw new TypeError('unreachable')
 }
 
@@ -122,7 +109,7 @@ function inMemory(what: string, images: Images, labels?: ArrayLike<number>): nat
 
 function toLabels(labels: ArrayLike<number>): Uint32Array {
   const values = Array.from(labels)
-  const wrong = values.find((label) => !integer(0).accepts(label))
+  const wrong = values.find((label) => !is.integer(0).accepts(label))
   if (wrong === undefined) return Uint32Array.from(values)
   const details = { expected: 'integers of at least 0', received: show(wrong) }
   throw GlowError.of(
@@ -142,7 +129,7 @@ export async function idxFiles(
   files: { images: PathLike; labels?: PathLike },
   options: DatasetOptions = {},
 ): Promise<Dataset> {
-  check(files, { images: required(path), labels: path })
+  check(files, { images: is.required(is.path), labels: is.path })
   check(options, datasetRules)
   const { images, labels } = files
   const { background, ...rest } = options

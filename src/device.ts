@@ -2,7 +2,8 @@
 
 import * as native from '#native'
 
-import { checkOne, type Rule } from './options.js'
+import { checkOne } from './options.js'
+import type { Rule } from './rules.js'
 import { engine, type Precision } from './task.js'
 
 /** `'auto'`: a hardware GPU, else the CPU. `'gpu'`: the first hardware GPU; a software one only by its `gpu:N`. */

@@ -1,6 +1,8 @@
 /** Directions in latent space, and their way into files. */
 
-import { checkOne, integer, type Rule } from './options.js'
+import { checkOne } from './options.js'
+import * as is from './rules.js'
+import type { Rule } from './rules.js'
 
 /** A direction in latent space: from the mean latent of images without something to that of images that have it. */
 export interface Direction {
@@ -35,7 +37,7 @@ const directionJson: Rule = {
     return (
       kind === format &&
       number === version &&
-      integer(1).accepts(dims) &&
+      is.integer(1).accepts(dims) &&
       typeof data === 'string' &&
       Buffer.from(data, 'base64').length === 4 * (dims as number)
     )

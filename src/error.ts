@@ -103,7 +103,7 @@ export function fromNative(error: unknown): unknown {
 }
 
 /** `call`, with the engine's failures as {@link GlowError}s. */
-export function native<T>(call: () => T): T {
+export function engineSays<T>(call: () => T): T {
   try {
     return call()
   } catch (error) {

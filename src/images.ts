@@ -5,7 +5,9 @@ import { types } from 'node:util'
 import type * as native from '#native'
 
 import { shapeError } from './error.js'
-import { checkOne, integer, nested, object, required, type Rule, type Rules } from './options.js'
+import { checkOne } from './options.js'
+import * as is from './rules.js'
+import type { Rule, Rules } from './rules.js'
 
 /** A batch of 8-bit images: rows of interleaved channels, what `sharp().raw()` gives and takes. */
 export interface Images {
@@ -58,9 +60,9 @@ export function toBytes(what: string, images: Images): native.Pixels {
 
 /** Images for the engine, of either type. */
 export function toPixels(what: string, images: Images | FloatImages, data: Rule = bytesOrFloats): native.Pixels {
-  const size = required(integer(1))
+  const size = is.required(is.integer(1))
   const { count, height, width, channels } = pick(what, images, {
-    data: required(data),
+    data: is.required(data),
     count: size,
     height: size,
     width: size,
@@ -72,8 +74,8 @@ export function toPixels(what: string, images: Images | FloatImages, data: Rule 
 
 /** Latents for the engine. */
 export function toRows(latents: Latents): native.LatentRows {
-  const size = required(integer(1))
-  const { data, count, dims } = pick('latents', latents, { data: required(floats), count: size, dims: size })
+  const size = is.required(is.integer(1))
+  const { data, count, dims } = pick('latents', latents, { data: is.required(floats), count: size, dims: size })
   checkLength('latents', data, count * dims, `${count} x ${dims}`)
   return { data, count, dims }
 }
@@ -84,9 +86,9 @@ function pick<T extends object, K extends keyof T & string>(
   value: T,
   rules: Pick<Rules<T>, K>,
 ): Pick<T, K> {
-  checkOne(what, value, object)
+  checkOne(what, value, is.object)
   const picked = Object.fromEntries(Object.keys(rules).map((field) => [field, value[field as K]])) as Pick<T, K>
-  checkOne(what, picked, nested(rules as Rules))
+  checkOne(what, picked, is.nested(rules as Rules))
   return picked
 }
 

@@ -5,7 +5,7 @@ import { randomInt } from 'node:crypto'
 import * as native from '#native'
 
 import { fromGlowConfig, type GlowOptions, type ModelConfig, toGlowConfig } from './config.js'
-import { type Dataset, dataset, toDataset } from './data.js'
+import { type Dataset, datasetRule, toDataset } from './data.js'
 import { type DeviceInfo, type DeviceLike, deviceRule, resolveDevice } from './device.js'
 import { type Direction, toDirection } from './direction.js'
 import { GlowError, shapeError } from './error.js'
@@ -19,21 +19,10 @@ import {
   toPixels,
   toRows,
 } from './images.js'
-import {
-  atLeastZero,
-  check,
-  checkOne,
-  integer,
-  list,
-  oneOf,
-  path,
-  type PathLike,
-  type Rule,
-  type Rules,
-  seed,
-  toPath,
-} from './options.js'
-import { type Call, callRules, checkPrecision, engine, perform, precision, type Precision } from './task.js'
+import { check, checkOne, type PathLike, toPath } from './options.js'
+import * as is from './rules.js'
+import type { Rule, Rules } from './rules.js'
+import { type Call, callRules, checkPrecision, engine, perform, type Precision, precisionRule } from './task.js'
 import { startTraining, type TrainingRun, type TrainOptions } from './training.js'
 
 /** How 8-bit pixels become continuous (uniform dequantization: Theis et al. 2016, https://arxiv.org/abs/1511.01844, section 3.1). */
@@ -48,11 +37,11 @@ export interface Noise {
   /** Draws of an importance-weighted estimate; 1 gives the lower bound that papers report. @default 1 */
   draws?: number
 }
-const dequantize: Rule = {
+const dequantizeRule: Rule = {
   expected: `'midpoint', 'uniform' or ${floats.expected}`,
   accepts: (value) => value === 'midpoint' || value === 'uniform' || floats.accepts(value),
 }
-const noiseRules: Rules<Noise> = { dequantize, seed, draws: integer(1) }
+const noiseRules: Rules<Noise> = { dequantize: dequantizeRule, seed: is.seed, draws: is.integer(1) }
 
 export interface SampleOptions extends Call {
   /** @default 1 */
@@ -173,15 +162,15 @@ export class FlowModel implements AsyncDisposable {
 
   /** Mean bits per dimension of the first `limit` images (all by default), with one dequantization draw by `seed` (0). */
   async evaluate(data: Dataset, options: Call & { limit?: number; seed?: number } = {}): Promise<Evaluation> {
-    return this.#call(options, { limit: integer(1), seed }, (call) => {
-      checkOne('data', data, dataset)
+    return this.#call(options, { limit: is.integer(1), seed: is.seed }, (call) => {
+      checkOne('data', data, datasetRule)
       return this.#native.evaluate(toDataset('data', data), options.limit, options.seed ?? 0, call)
     })
   }
 
   /** New images, drawn from the prior at a temperature. */
   async sample(options: SampleOptions = {}): Promise<Images> {
-    return this.#call(options, { count: integer(1), temperature: atLeastZero, seed }, (call) => {
+    return this.#call(options, { count: is.integer(1), temperature: is.atLeastZero, seed: is.seed }, (call) => {
       const { count = 1, temperature = 0.7, seed = randomInt(2 ** 48 - 1) } = options
       return this.#native.sample(count, temperature, seed, call)
     })
@@ -193,7 +182,7 @@ export class FlowModel implements AsyncDisposable {
     to: Images,
     options: Call & { frames?: number; path?: 'linear' | 'spherical' } = {},
   ): Promise<Images> {
-    return this.#call(options, { frames: integer(2), path: oneOf('linear', 'spherical') }, (call) => {
+    return this.#call(options, { frames: is.integer(2), path: is.oneOf('linear', 'spherical') }, (call) => {
       const { frames = 8, path = 'linear' } = options
       return this.#native.interpolate(toBytes('from', from), toBytes('to', to), frames, path, call)
     })
@@ -213,7 +202,7 @@ export class FlowModel implements AsyncDisposable {
     direction: Direction,
     options: Call & { amounts?: readonly number[] } = {},
   ): Promise<Images> {
-    return this.#call(options, { amounts: list('a list of numbers', Number.isFinite) }, (call) => {
+    return this.#call(options, { amounts: is.list('a list of numbers', Number.isFinite) }, (call) => {
       const { amounts = [0, 1] } = options
       checkOne('direction', direction?.data, floats)
       const { dims, data } = direction
@@ -245,7 +234,7 @@ export class FlowModel implements AsyncDisposable {
   /** Weights and config in one safetensors file. Written beside and renamed, so never half a file. */
   async save(file: PathLike): Promise<void> {
     await this.#call({}, {}, () => {
-      checkOne('file', file, path)
+      checkOne('file', file, is.path)
       return this.#native.save(toPath(file))
     })
   }
@@ -309,8 +298,8 @@ export async function loadModel(
   file: PathLike,
   options: { device?: DeviceLike; precision?: Precision } = {},
 ): Promise<FlowModel> {
-  checkOne('path', file, path)
-  check(options, { device: deviceRule, precision })
+  checkOne('path', file, is.path)
+  check(options, { device: deviceRule, precision: precisionRule })
   const absolute = toPath(file)
   return open(options, (device) => native.loadModel(absolute, device))
 }

@@ -3,21 +3,9 @@
 import * as native from '#native'
 
 import { type Images, toBytes } from './images.js'
-import {
-  boolean,
-  check,
-  color,
-  integer,
-  list,
-  nested,
-  path,
-  type PathLike,
-  required,
-  type Rule,
-  type Rules,
-  checkOne,
-  toPath,
-} from './options.js'
+import { check, type PathLike, checkOne, toPath } from './options.js'
+import * as is from './rules.js'
+import type { Rule, Rules } from './rules.js'
 import { engine } from './task.js'
 
 /** How images are laid out. */
@@ -29,7 +17,7 @@ export interface GridOptions {
   /** Between images and in empty places. @default white */
   background?: readonly [red: number, green: number, blue: number]
 }
-const gridRules: Rules<GridOptions> = { columns: integer(1), gap: integer(0), background: color }
+const gridRules: Rules<GridOptions> = { columns: is.integer(1), gap: is.integer(0), background: is.color }
 
 function toGrid(options: GridOptions): native.GridOptions {
   check(options, gridRules)
@@ -45,7 +33,7 @@ export async function pngGrid(images: Images, options: GridOptions = {}): Promis
 
 /** As {@link pngGrid}, into a file that is there whole or not at all. */
 export async function writePngGrid(file: PathLike, images: Images, options: GridOptions = {}): Promise<void> {
-  checkOne('file', file, path)
+  checkOne('file', file, is.path)
   const [grid, pixels] = [toGrid(options), toBytes('images', images)]
   await engine(() => native.writePngGrid(toPath(file), pixels, grid))
 }
@@ -73,19 +61,19 @@ const isPoint = (value: unknown): boolean =>
   Array.isArray(value) && value.length === 2 && value.every((number) => typeof number === 'number')
 const seriesRules: Rules<Series> = {
   name: text,
-  points: required(list('a list of [x, y]', isPoint)),
-  faint: boolean,
+  points: is.required(is.list('a list of [x, y]', isPoint)),
+  faint: is.boolean,
 }
 const plotRules: Rules<Plot> = {
   title: text,
   xLabel: text,
   yLabel: text,
-  series: required(list('a list of curves', nested(seriesRules).accepts)),
+  series: is.required(is.list('a list of curves', is.nested(seriesRules).accepts)),
 }
 
 /** Writes an SVG line plot, whole or not at all. */
 export async function writePlot(file: PathLike, plot: Plot): Promise<void> {
-  checkOne('file', file, path)
+  checkOne('file', file, is.path)
   check(plot, plotRules)
   plot.series.forEach((series) => check(series, seriesRules))
   const series = plot.series.map(({ points, ...rest }) => ({

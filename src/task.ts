@@ -3,14 +3,15 @@
 import * as native from '#native'
 
 import { fromNative, GlowError } from './error.js'
-import { abortSignal, integer, oneOf, type Rules } from './options.js'
+import * as is from './rules.js'
+import type { Rules } from './rules.js'
 
 /**
  * Arithmetic inside the coupling nets; everything else is f32 or f64. `'f32'` is there on every device; what else a device
  * has, its `precisions` say.
  */
 export type Precision = 'f32' | 'bf16x3' | 'bf16'
-export const precision = oneOf('f32', 'bf16x3', 'bf16')
+export const precisionRule = is.oneOf('f32', 'bf16x3', 'bf16')
 
 /** What every call takes. */
 export interface Call {
@@ -21,7 +22,7 @@ export interface Call {
   /** Images worked on at once. @default 32, fewer where the images are large */
   batchSize?: number
 }
-export const callRules: Rules<Call> = { signal: abortSignal, precision, batchSize: integer(1) }
+export const callRules: Rules<Call> = { signal: is.abortSignal, precision: precisionRule, batchSize: is.integer(1) }
 
 /** Starts `work`, unless the signal has aborted, and settles with it or with the signal's reason, whichever is first. */
 export async function perform<T>({ signal, batchSize }: Call, work: (call: native.Call) => Promise<T>): Promise<T> {

@@ -2,26 +2,12 @@
 
 import * as native from '#native'
 
-import { type Dataset, dataset, toDataset } from './data.js'
-import { fromNative, native as engineSays } from './error.js'
+import { type Dataset, datasetRule, toDataset } from './data.js'
+import { fromNative, engineSays } from './error.js'
 import type { Evaluation } from './model.js'
-import {
-  abortSignal,
-  atLeastZero,
-  check,
-  checkOne,
-  integer,
-  nested,
-  oneOf,
-  path,
-  type PathLike,
-  positive,
-  required,
-  type Rule,
-  type Rules,
-  seed,
-  toPath,
-} from './options.js'
+import { check, checkOne, type PathLike, toPath } from './options.js'
+import * as is from './rules.js'
+import type { Rule, Rules } from './rules.js'
 
 export interface TrainOptions {
   /** Limits of the run: the first that is reached ends it, none trains until stopped. */
@@ -62,40 +48,44 @@ export interface TrainOptions {
   signal?: AbortSignal
 }
 
-const isBeta = (value: unknown): boolean => atLeastZero.accepts(value) && (value as number) < 1
+const isBeta = (value: unknown): boolean => is.atLeastZero.accepts(value) && (value as number) < 1
 const betas: Rule = {
   expected: '[beta1, beta2], each in [0, 1)',
   accepts: (value) => Array.isArray(value) && value.length === 2 && value.every(isBeta),
 }
 const trainRules: Rules<TrainOptions> = {
-  steps: integer(1),
-  epochs: positive,
-  seconds: positive,
-  batchSize: integer(1),
-  initImages: integer(1),
-  optimizer: nested<NonNullable<TrainOptions['optimizer']>>({ learningRate: positive, betas, epsilon: positive }),
-  schedule: oneOf('constant', 'cosine'),
-  warmup: integer(0),
-  clipNorm: positive,
-  activations: oneOf('auto', 'stored', 'inputs', 'constant'),
-  seed,
-  evaluate: nested<NonNullable<TrainOptions['evaluate']>>({
-    data: required(dataset),
-    every: required(integer(1)),
-    limit: integer(1),
+  steps: is.integer(1),
+  epochs: is.positive,
+  seconds: is.positive,
+  batchSize: is.integer(1),
+  initImages: is.integer(1),
+  optimizer: is.nested<NonNullable<TrainOptions['optimizer']>>({
+    learningRate: is.positive,
+    betas,
+    epsilon: is.positive,
   }),
-  checkpoint: nested<NonNullable<TrainOptions['checkpoint']>>({
-    folder: required(path),
-    every: required(integer(1)),
-    keep: integer(1),
+  schedule: is.oneOf('constant', 'cosine'),
+  warmup: is.integer(0),
+  clipNorm: is.positive,
+  activations: is.oneOf('auto', 'stored', 'inputs', 'constant'),
+  seed: is.seed,
+  evaluate: is.nested<NonNullable<TrainOptions['evaluate']>>({
+    data: is.required(datasetRule),
+    every: is.required(is.integer(1)),
+    limit: is.integer(1),
   }),
-  sample: nested<NonNullable<TrainOptions['sample']>>({
-    folder: required(path),
-    every: required(integer(1)),
-    count: integer(1),
-    temperature: atLeastZero,
+  checkpoint: is.nested<NonNullable<TrainOptions['checkpoint']>>({
+    folder: is.required(is.path),
+    every: is.required(is.integer(1)),
+    keep: is.integer(1),
   }),
-  signal: abortSignal,
+  sample: is.nested<NonNullable<TrainOptions['sample']>>({
+    folder: is.required(is.path),
+    every: is.required(is.integer(1)),
+    count: is.integer(1),
+    temperature: is.atLeastZero,
+  }),
+  signal: is.abortSignal,
 }
 
 export type TrainEvent =
@@ -152,7 +142,7 @@ export function startTraining(
   options: TrainOptions,
   onEnd: () => void,
 ): TrainingRun {
-  checkOne('data', data, dataset)
+  checkOne('data', data, datasetRule)
   check(options, trainRules, (usable) => engineSays(() => native.trainProblems(trainJson(usable))))
   return new Run(model, data, options, onEnd)
 }

@@ -1,0 +1,55 @@
+/** What options may be. Imported as `is`. */
+
+/** What an option may be. */
+export interface Rule {
+  /** Ends the sentence *Expected …*. */
+  readonly expected: string
+  readonly accepts: (value: unknown) => boolean
+  readonly required?: boolean
+  /** Of an option that is itself a set of options. */
+  readonly rules?: Rules
+}
+/** A rule for every option of `T`. */
+export type Rules<T = Record<string, unknown>> = { readonly [Option in keyof Required<T>]: Rule }
+
+export const required = (rule: Rule): Rule => ({ ...rule, required: true })
+
+/** The largest count that crosses into the engine as it is. */
+const MOST = 2 ** 32 - 1
+
+export const integer = (least: number, most = MOST): Rule => ({
+  expected: most === MOST ? `an integer of at least ${least}` : `an integer from ${least} to ${most}`,
+  accepts: (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most,
+})
+export const seed: Rule = integer(0, Number.MAX_SAFE_INTEGER)
+export const positive: Rule = {
+  expected: 'a number above 0',
+  accepts: (value) => Number.isFinite(value) && (value as number) > 0,
+}
+export const atLeastZero: Rule = {
+  expected: 'a number of at least 0',
+  accepts: (value) => Number.isFinite(value) && (value as number) >= 0,
+}
+export const boolean: Rule = { expected: 'true or false', accepts: (value) => typeof value === 'boolean' }
+export const oneOf = (...names: readonly string[]): Rule => ({
+  expected: names.map((name) => `'${name}'`).join(' or '),
+  accepts: (value) => names.includes(value as string),
+})
+export const path: Rule = {
+  expected: 'a path or a file: URL',
+  accepts: (value) =>
+    typeof value === 'string'
+      ? value !== '' && !value.includes('\0')
+      : value instanceof URL && value.protocol === 'file:',
+}
+export const color: Rule = {
+  expected: '[red, green, blue], integers from 0 to 255',
+  accepts: (value) => Array.isArray(value) && value.length === 3 && value.every(integer(0, 255).accepts),
+}
+export const abortSignal: Rule = { expected: 'an AbortSignal', accepts: (value) => value instanceof AbortSignal }
+export const list = (what: string, accepts: Rule['accepts']): Rule => ({
+  expected: what,
+  accepts: (value) => Array.isArray(value) && value.every(accepts),
+})
+export const object: Rule = { expected: 'an object', accepts: (value) => typeof value === 'object' && value !== null }
+export const nested = <T>(rules: Rules<T>): Rule => ({ ...object, rules: rules as Rules })
