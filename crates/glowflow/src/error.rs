@@ -131,25 +131,13 @@ pub enum Error {
 
 impl Error {
     /// An [`Error::Option`] from anything that can be shown.
-    pub fn option(
-        option: impl Into<String>,
-        expected: impl Into<String>,
-        received: impl ToString,
-    ) -> Self {
-        Self::Option {
-            option: option.into(),
-            expected: expected.into(),
-            received: received.to_string(),
-        }
+    pub fn option(option: impl Into<String>, expected: impl Into<String>, received: impl ToString) -> Self {
+        Self::Option { option: option.into(), expected: expected.into(), received: received.to_string() }
     }
 
     /// An [`Error::Shape`] from anything that can be shown.
     pub fn shape(what: impl Into<String>, expected: impl ToString, received: impl ToString) -> Self {
-        Self::Shape {
-            what: what.into(),
-            expected: expected.to_string(),
-            received: received.to_string(),
-        }
+        Self::Shape { what: what.into(), expected: expected.to_string(), received: received.to_string() }
     }
 
     /// An [`Error::File`].

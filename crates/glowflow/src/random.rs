@@ -23,6 +23,8 @@ pub enum Purpose {
     Sample = 5,
     /// Which images go into which part of a split.
     Split = 6,
+    /// Weights and activations of a device's self-check; `step` is the level.
+    SelfCheck = 7,
 }
 
 /// The key of one stream. `image` is the image's index in its data set or batch, 0 where there is none.
@@ -42,9 +44,7 @@ impl Key {
     /// The stream of this key, from its start.
     pub fn stream(self) -> Stream {
         let mut key = [0; 32];
-        for (bytes, word) in
-            key.chunks_exact_mut(8).zip([self.seed, self.purpose as u64, self.step, self.image])
-        {
+        for (bytes, word) in key.chunks_exact_mut(8).zip([self.seed, self.purpose as u64, self.step, self.image]) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         Stream(ChaCha8Rng::from_seed(key))

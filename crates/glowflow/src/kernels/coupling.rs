@@ -43,10 +43,7 @@ pub fn forward(kind: Kind, x: &Tensor<4>, h: &Tensor<4>) -> Forward {
     }
     let (x1, x2) = halves(x);
     match Affine::of(kind, h) {
-        None => Forward {
-            z: Tensor::cat(vec![x1, x2 + h.clone()], 3),
-            log_det: sum_per_example(h.zeros_like()),
-        },
+        None => Forward { z: Tensor::cat(vec![x1, x2 + h.clone()], 3), log_det: sum_per_example(h.zeros_like()) },
         Some(affine) => Forward {
             z: Tensor::cat(vec![x1, (x2 + affine.shift.clone()) * affine.scale()], 3),
             log_det: sum_per_example(affine.log_scale()),

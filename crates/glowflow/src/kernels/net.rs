@@ -143,14 +143,8 @@ impl Slices {
         let [rows, hidden] = weights.w1.dims();
         let [_, c_out] = weights.b3.dims();
         let NetWeights { w1, b1, w2, b2, w3, b3 } = weights;
-        let values = [
-            Values::of(w1)?,
-            Values::of(b1)?,
-            Values::of(w2)?,
-            Values::of(b2)?,
-            Values::of(w3)?,
-            Values::of(b3)?,
-        ];
+        let values =
+            [Values::of(w1)?, Values::of(b1)?, Values::of(w2)?, Values::of(b2)?, Values::of(w3)?, Values::of(b3)?];
         Some(Self { values, c_in: rows / 9, hidden, c_out })
     }
 

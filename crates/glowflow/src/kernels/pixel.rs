@@ -39,9 +39,5 @@ pub fn backward(x: &Tensor<4>, weight: &Tensor<2>, dy: &Tensor<4>) -> PixelGradi
             taps::rows(dy.clone()).transpose().matmul(taps::rows(x.clone())),
         ),
     };
-    PixelGradients {
-        x: x_gradient,
-        weight: weight_gradient,
-        bias: super::reduce::column_sums(&taps::rows(dy.clone())),
-    }
+    PixelGradients { x: x_gradient, weight: weight_gradient, bias: super::reduce::column_sums(&taps::rows(dy.clone())) }
 }

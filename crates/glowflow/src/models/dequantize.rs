@@ -109,14 +109,11 @@ pub(super) fn scaled_values(
                 match &noise.dequantize {
                     Dequantize::Midpoint => out.fill(0.5),
                     Dequantize::Given(noise) => out.copy_from_slice(&noise[image * dims..(image + 1) * dims]),
-                    Dequantize::Uniform => Key {
-                        seed: noise.seed,
-                        purpose: Purpose::Likelihood,
-                        step: draw,
-                        image: image as u64,
+                    Dequantize::Uniform => {
+                        Key { seed: noise.seed, purpose: Purpose::Likelihood, step: draw, image: image as u64 }
+                            .stream()
+                            .fill_uniform(out)
                     }
-                    .stream()
-                    .fill_uniform(out),
                 }
                 place_in_bins(bytes.image(image), bits, out);
             }

@@ -10,7 +10,7 @@ use super::config::GlowConfig;
 use super::dequantize::{self, Noise, Pixels};
 use super::glow::{Glow, RunningGlow};
 use super::likelihood::{self, Evaluation};
-use super::memory;
+use super::{memory, self_check};
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -94,6 +94,7 @@ impl FlowModel {
     pub fn create(config: GlowConfig, device: &Device) -> Result<Self> {
         config.validate()?;
         memory::check(&config)?;
+        self_check::check_once(&config, default_batch(&config), device)?;
         let (on, of) = (device.clone(), config.clone());
         let glow = device.run(move || Ok(Glow::new(&of, on.burn())))?;
         Ok(Self::from_parts(config, device, glow, false, 0))
@@ -103,6 +104,7 @@ impl FlowModel {
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
         let (path, on) = (path.to_owned(), device.clone());
         let stored = device.run(move || store::model::read(&path, on.burn()))?;
+        self_check::check_once(&stored.config, default_batch(&stored.config), device)?;
         Ok(Self::from_parts(stored.config, device, stored.glow, stored.initialized, stored.step))
     }
 
@@ -309,9 +311,9 @@ impl FlowModel {
                 let densities = self.infer(move |glow| Ok(read_f64(glow.encode(scaled())?.log_prob)))?;
                 draws.iter_mut().zip(densities).for_each(|(draws, density)| draws.push(density));
             }
-            log_probs.extend(draws.iter().map(|draws| {
-                likelihood::discrete_log_prob(likelihood::log_mean_exp(draws), image, bits)
-            }));
+            log_probs.extend(
+                draws.iter().map(|draws| likelihood::discrete_log_prob(likelihood::log_mean_exp(draws), image, bits)),
+            );
             Ok(())
         })?;
         Ok(log_probs)
@@ -421,7 +423,7 @@ impl FlowModel {
         let size = match call.batch_size {
             Some(0) => return Err(Error::option("batchSize", "a whole number above 0", 0)),
             Some(size) => size,
-            None => (DEFAULT_BATCH_VALUES / self.inner.config.image.dims()).clamp(1, DEFAULT_BATCH),
+            None => default_batch(&self.inner.config),
         };
         for start in (0..count).step_by(size) {
             call.check()?;
@@ -442,6 +444,11 @@ impl Call {
     pub(crate) fn check(&self) -> Result<()> {
         if self.cancel.load(Ordering::Acquire) { Err(Error::Aborted) } else { Ok(()) }
     }
+}
+
+/// Images worked on at once.
+fn default_batch(config: &GlowConfig) -> usize {
+    (DEFAULT_BATCH_VALUES / config.image.dims()).clamp(1, DEFAULT_BATCH)
 }
 
 /// A model in training, until dropped.
@@ -497,8 +504,7 @@ fn from_rows(rows: &[f32], scales: &[LatentScale], dims: usize, device: &burn::t
     let count = rows.len() / dims;
     let scale = |&LatentScale { offset, shape: [height, width, channels] }: &LatentScale| {
         let size = height * width * channels;
-        let values: Vec<f32> =
-            rows.chunks_exact(dims).flat_map(|row| &row[offset..offset + size]).copied().collect();
+        let values: Vec<f32> = rows.chunks_exact(dims).flat_map(|row| &row[offset..offset + size]).copied().collect();
         Tensor::from_data(TensorData::new(values, [count, height, width, channels]), device)
     };
     scales.iter().map(scale).collect()

@@ -37,20 +37,9 @@ impl Glow {
     /// Random rotations and hidden weights, zeros elsewhere. The actnorms wait for [`Glow::initialize`].
     pub fn new(config: &GlowConfig, device: &Device) -> Self {
         let level = |level: usize| {
-            let [height, width, channels] = config.level_shape(level);
-            let coupling = CouplingConfig {
-                kind: config.coupling_kind(),
-                channels,
-                size: [height, width],
-                hidden: config.hidden,
-                edge_bias: config.edge_bias,
-            };
-            let step = |k: usize| {
-                let index = (level * config.depth + k) as u64;
-                FlowStep::new(config.permutation, coupling, config.seed, index, device)
-            };
+            let [_, _, channels] = config.level_shape(level);
             Level {
-                steps: (0..config.depth).map(step).collect(),
+                steps: (0..config.depth).map(|k| step_of_level(config, level, k, device)).collect(),
                 split: (level + 1 < config.levels).then(|| Split::new(channels, config.edge_bias, device)),
             }
         };
@@ -74,6 +63,20 @@ impl Glow {
         }
         Ok(())
     }
+}
+
+/// Step `k` of a level, before any data.
+pub(super) fn step_of_level(config: &GlowConfig, level: usize, k: usize, device: &Device) -> FlowStep {
+    let [height, width, channels] = config.level_shape(level);
+    let coupling = CouplingConfig {
+        kind: config.coupling_kind(),
+        channels,
+        size: [height, width],
+        hidden: config.hidden,
+        edge_bias: config.edge_bias,
+    };
+    let index = (level * config.depth + k) as u64;
+    FlowStep::new(config.permutation, coupling, config.seed, index, device)
 }
 
 fn step_path(level: usize, step: usize) -> String {
@@ -198,8 +201,7 @@ impl RunningGlow {
 
     /// Runs the flow for training, holding activations as asked.
     pub fn forward(&self, x: Tensor<4>, activations: Activations) -> Result<Tape> {
-        let mut tape =
-            Tape { log_prob: zeros_per_example(&x), steps: Vec::new(), gone: Vec::new(), top: x };
+        let mut tape = Tape { log_prob: zeros_per_example(&x), steps: Vec::new(), gone: Vec::new(), top: x };
         for l in 0..self.config.levels {
             let (z, log_det, held) = self.run_level(l, squeeze(tape.top), activations)?;
             tape.log_prob = tape.log_prob + log_det;
@@ -218,12 +220,7 @@ impl RunningGlow {
         Ok(tape)
     }
 
-    fn run_level(
-        &self,
-        l: usize,
-        x: Tensor<4>,
-        activations: Activations,
-    ) -> Result<(Tensor<4>, Tensor<1>, Vec<Held>)> {
+    fn run_level(&self, l: usize, x: Tensor<4>, activations: Activations) -> Result<(Tensor<4>, Tensor<1>, Vec<Held>)> {
         let mut log_det = zeros_per_example(&x);
         let mut held = Vec::with_capacity(self.config.depth);
         let mut z = x;
@@ -261,10 +258,7 @@ impl RunningGlow {
             if let Some(split) = self.splits.get(l) {
                 let gone = gone.pop().expect("one for each split");
                 let (dkept, dgone) = split.backward(&at.x, &gone, cotangent, gradients);
-                at = Pullback {
-                    x: Tensor::cat(vec![at.x, gone], 3),
-                    dx: Tensor::cat(vec![at.dx + dkept, dgone], 3),
-                };
+                at = Pullback { x: Tensor::cat(vec![at.x, gone], 3), dx: Tensor::cat(vec![at.dx + dkept, dgone], 3) };
             }
             let held = steps.pop().expect("one for each level");
             for (k, held) in held.into_iter().enumerate().rev() {

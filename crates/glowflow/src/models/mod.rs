@@ -7,6 +7,7 @@ mod flow_model;
 pub mod glow;
 mod likelihood;
 pub mod memory;
+pub mod self_check;
 mod verify;
 
 pub use config::{CouplingKind, GlowConfig, ScaleKind};

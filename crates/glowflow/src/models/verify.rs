@@ -44,9 +44,8 @@ impl FlowModel {
             let values = scaled[range.start * shape.dims()..range.end * shape.dims()].to_vec();
             let device = self.device().clone();
             let so_far = worst.clone();
-            worst = self.infer(move |glow| {
-                so_far.after(glow, dequantize::tensor(values, range.len(), shape, device.burn()))
-            })?;
+            worst = self
+                .infer(move |glow| so_far.after(glow, dequantize::tensor(values, range.len(), shape, device.burn())))?;
             Ok(())
         })?;
         Ok(Verification {
@@ -90,6 +89,6 @@ impl Worst {
 }
 
 /// The larger of two errors; NaN is the largest.
-fn larger(a: f32, b: f32) -> f32 {
-    if a.is_nan() || a >= b { a } else { b }
+pub(super) fn larger<T: PartialOrd>(a: T, b: T) -> T {
+    if a >= b || a.partial_cmp(&a).is_none() { a } else { b }
 }

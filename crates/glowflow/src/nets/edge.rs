@@ -28,9 +28,7 @@ pub fn bias_map(bias: Tensor<1>, edge: Option<Tensor<2>>, [height, width]: [usiz
     let [channels] = bias.dims();
     match edge {
         None => bias.reshape([1, channels]),
-        Some(edge) => {
-            pixel::forward(&outside(height, width, &edge), &edge, &bias).reshape([height * width, channels])
-        }
+        Some(edge) => pixel::forward(&outside(height, width, &edge), &edge, &bias).reshape([height * width, channels]),
     }
 }
 

@@ -13,7 +13,7 @@ use super::step::Trainer;
 use crate::data::{Dataset, Order, Prefetch};
 use crate::error::{Error, Result};
 use crate::models::memory::{self, MemoryEstimate};
-use crate::models::{Call, FlowModel};
+use crate::models::{Call, FlowModel, self_check};
 use crate::picture::{GridOptions, write_png_grid};
 
 /// Part of the free memory that a run may plan to use.
@@ -70,6 +70,7 @@ impl FlowModel {
         let _mark = self.begin_training()?;
         let started = Instant::now();
         let activations = self.activations(&config)?;
+        self_check::check_once(self.config(), config.batch_size, self.device())?;
         if !self.initialized() {
             self.initialize_marked(&*data, config.init_images, config.seed)?;
         }

@@ -54,20 +54,12 @@ impl Trainer {
         step: u64,
         device: &Device,
     ) -> Result<StepOutcome> {
-        let x = training_batch(
-            &batch.batch.images,
-            &batch.indices,
-            model.bits,
-            self.config.seed,
-            batch.step,
-            device,
-        );
+        let x = training_batch(&batch.batch.images, &batch.indices, model.bits, self.config.seed, batch.step, device);
         let (count, dims) = (batch.indices.len() as f64, model.image.dims() as f64);
         let mut gradients = Gradients::default();
         let running = RunningGlow::new(glow, model, false);
         let tape = running.forward(x.clone(), self.activations)?;
-        let log_probs: Vec<f64> =
-            tape.log_prob.clone().try_into_vec_as::<f64>().expect("f64 data");
+        let log_probs: Vec<f64> = tape.log_prob.clone().try_into_vec_as::<f64>().expect("f64 data");
         let log_prob = log_probs.iter().sum::<f64>() / count;
         let loss = f64::from(model.bits) - log_prob / (dims * LN_2);
         if !loss.is_finite() {
