@@ -1,3 +1,5 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+
 /** Models: images to latents and back, likelihoods, samples, edits. */
 
 import { randomInt } from 'node:crypto'
