@@ -1,8 +1,8 @@
 //! Pixels and latents, in and out.
 
 use glowflow::{Batch, FloatImages, ImageShape, Images, Result};
-use napi::bindgen_prelude::{Either, Float32Array, Float32ArraySlice, Uint8Array, Uint8ArraySlice};
 use napi::Env;
+use napi::bindgen_prelude::{Either, Float32Array, Float32ArraySlice, Uint8Array, Uint8ArraySlice};
 use napi_derive::napi;
 
 /// Images from JavaScript: 8-bit ones, or floats in [0, 256).
@@ -29,9 +29,7 @@ impl Pixels {
     pub fn copy(&self) -> Result<glowflow::Pixels> {
         Ok(match &self.data {
             Either::A(_) => glowflow::Pixels::Bytes(self.copy_bytes()?),
-            Either::B(data) => {
-                glowflow::Pixels::Floats(Batch::new(data.to_vec(), self.count as usize, self.shape())?)
-            }
+            Either::B(data) => glowflow::Pixels::Floats(Batch::new(data.to_vec(), self.count as usize, self.shape())?),
         })
     }
 

@@ -18,11 +18,7 @@ use crate::training::Run;
 
 /// A Glow model with new weights. `config`: an engine `GlowConfig` as JSON, defaults left out.
 #[napi]
-pub fn create_glow<'env>(
-    env: &'env Env,
-    config: String,
-    device: &Device,
-) -> napi::Result<PromiseRaw<'env, Model>> {
+pub fn create_glow<'env>(env: &'env Env, config: String, device: &Device) -> napi::Result<PromiseRaw<'env, Model>> {
     let config: GlowConfig = over_default(&config)?;
     let device = device.inner.clone();
     spawn(env, move || glowflow::FlowModel::create(config, &device), |_, inner| Ok(Model { inner }))
@@ -30,11 +26,7 @@ pub fn create_glow<'env>(
 
 /// A model from its file, or from a checkpoint's folder.
 #[napi]
-pub fn load_model<'env>(
-    env: &'env Env,
-    path: String,
-    device: &Device,
-) -> napi::Result<PromiseRaw<'env, Model>> {
+pub fn load_model<'env>(env: &'env Env, path: String, device: &Device) -> napi::Result<PromiseRaw<'env, Model>> {
     let device = device.inner.clone();
     let path = PathBuf::from(path);
     spawn(env, move || glowflow::FlowModel::load(&path, &device), |_, inner| Ok(Model { inner }))
@@ -187,9 +179,7 @@ impl Model {
     ) -> napi::Result<PromiseRaw<'env, Float64ArraySlice<'env>>> {
         let (model, call) = (self.inner.clone(), call.inner.clone());
         let (images, noise) = (copied(images.copy())?, copied(noise.copy())?);
-        spawn(env, move || model.log_prob(&images, &noise, &call), |env, nats| {
-            Float64ArraySlice::copy_from(env, nats)
-        })
+        spawn(env, move || model.log_prob(&images, &noise, &call), |env, nats| Float64ArraySlice::copy_from(env, nats))
     }
 
     /// Bits per dimension of each image.
@@ -203,9 +193,11 @@ impl Model {
     ) -> napi::Result<PromiseRaw<'env, Float64ArraySlice<'env>>> {
         let (model, call) = (self.inner.clone(), call.inner.clone());
         let (images, noise) = (copied(images.copy())?, copied(noise.copy())?);
-        spawn(env, move || model.bits_per_dim(&images, &noise, &call), |env, bits| {
-            Float64ArraySlice::copy_from(env, bits)
-        })
+        spawn(
+            env,
+            move || model.bits_per_dim(&images, &noise, &call),
+            |env, bits| Float64ArraySlice::copy_from(env, bits),
+        )
     }
 
     /// Mean bits per dimension over a dataset.
@@ -220,13 +212,17 @@ impl Model {
     ) -> napi::Result<PromiseRaw<'env, Evaluation>> {
         let (model, data, call) = (self.inner.clone(), data.inner.clone(), call.inner.clone());
         let limit = limit.map(|limit| limit as usize);
-        spawn(env, move || model.evaluate(&*data, limit, seed as u64, &call), |_, evaluation| {
-            Ok(Evaluation {
-                bits_per_dim: evaluation.bits_per_dim,
-                standard_error: evaluation.standard_error,
-                images: evaluation.images as u32,
-            })
-        })
+        spawn(
+            env,
+            move || model.evaluate(&*data, limit, seed as u64, &call),
+            |_, evaluation| {
+                Ok(Evaluation {
+                    bits_per_dim: evaluation.bits_per_dim,
+                    standard_error: evaluation.standard_error,
+                    images: evaluation.images as u32,
+                })
+            },
+        )
     }
 
     /// New images.
@@ -240,11 +236,7 @@ impl Model {
         call: &Call,
     ) -> napi::Result<PromiseRaw<'env, ByteImages<'env>>> {
         let (model, call) = (self.inner.clone(), call.inner.clone());
-        spawn(
-            env,
-            move || model.sample(count as usize, temperature as f32, seed as u64, &call),
-            ByteImages::new,
-        )
+        spawn(env, move || model.sample(count as usize, temperature as f32, seed as u64, &call), ByteImages::new)
     }
 
     /// Frames between images, through latent space.
@@ -279,9 +271,11 @@ impl Model {
     ) -> napi::Result<PromiseRaw<'env, Float32ArraySlice<'env>>> {
         let (model, call) = (self.inner.clone(), call.inner.clone());
         let (having, without) = (having.inner.clone(), without.inner.clone());
-        spawn(env, move || model.direction(&*having, &*without, &call), |env, direction| {
-            Float32ArraySlice::copy_from(env, direction)
-        })
+        spawn(
+            env,
+            move || model.direction(&*having, &*without, &call),
+            |env, direction| Float32ArraySlice::copy_from(env, direction),
+        )
     }
 
     /// Each image once for each amount.
@@ -309,14 +303,18 @@ impl Model {
         call: &Call,
     ) -> napi::Result<PromiseRaw<'env, Verification>> {
         let (model, call, images) = (self.inner.clone(), call.inner.clone(), copied(images.copy())?);
-        spawn(env, move || model.verify(&images, &call), |_, verification| {
-            Ok(Verification {
-                max_error: f64::from(verification.max_error),
-                pixel_mismatches: verification.pixel_mismatches as u32,
-                max_condition_number: verification.max_condition_number,
-                worst_layer: verification.worst_layer,
-            })
-        })
+        spawn(
+            env,
+            move || model.verify(&images, &call),
+            |_, verification| {
+                Ok(Verification {
+                    max_error: f64::from(verification.max_error),
+                    pixel_mismatches: verification.pixel_mismatches as u32,
+                    max_condition_number: verification.max_condition_number,
+                    worst_layer: verification.worst_layer,
+                })
+            },
+        )
     }
 
     /// Starts training on a thread of its own. `config`: an engine `TrainConfig` as JSON, defaults left out; `wake` is
