@@ -12,6 +12,7 @@ use burn::tensor::{Device as BurnDevice, DeviceKind};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::kernels::cpu::Isa;
 
 /// Arithmetic inside the coupling nets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -57,9 +58,11 @@ const QUEUE_BOUND: usize = 64;
 /// A backend's runtime can be started once in a process, so devices stay open.
 static OPENED: LazyLock<Mutex<HashMap<String, Device>>> = LazyLock::new(Mutex::default);
 
+/// Every device, found when first asked for: looking for GPUs loads their drivers.
 static FOUND: LazyLock<Vec<Found>> = LazyLock::new(find);
 
 /// A device that could be opened.
+#[derive(Clone)]
 struct Found {
     info: DeviceInfo,
     adapter: Option<(DeviceKind, WgpuBackend)>,
@@ -77,9 +80,10 @@ impl Device {
     pub fn open(name: &str) -> Result<Self> {
         let unavailable = |reason: String| Error::DeviceUnavailable { device: name.to_owned(), reason };
         let found = match name {
-            "auto" => FOUND.first(),
-            "gpu" => FOUND.iter().find(|found| !found.info.software),
-            _ => FOUND.iter().find(|found| found.info.name == name),
+            "cpu" => Some(cpu()),
+            "auto" => FOUND.first().cloned(),
+            "gpu" => FOUND.iter().find(|found| !found.info.software).cloned(),
+            _ => FOUND.iter().find(|found| found.info.name == name).cloned(),
         };
         let found = found.ok_or_else(|| {
             let names: Vec<_> = FOUND.iter().map(|f| format!("{} ({})", f.info.name, f.info.label)).collect();
@@ -89,7 +93,7 @@ impl Device {
         if let Some(device) = opened.get(&found.info.name) {
             return Ok(device.clone());
         }
-        let device = Self::start(found).map_err(|error| match error {
+        let device = Self::start(&found).map_err(|error| match error {
             Error::Internal { message } => unavailable(message),
             other => other,
         })?;
@@ -188,26 +192,29 @@ fn thread_pool() -> Result<rayon::ThreadPool> {
         .map_err(|error| Error::Internal { message: error.to_string() })
 }
 
-fn find() -> Vec<Found> {
-    let adapters = catch_unwind(adapters).unwrap_or_default();
-    let (software, hardware): (Vec<_>, Vec<_>) = adapters.into_iter().partition(|adapter| adapter.2);
-    let cpu = Found {
+fn cpu() -> Found {
+    Found {
         info: DeviceInfo {
             name: "cpu".into(),
-            label: "CPU".into(),
+            label: format!("CPU with {:?} kernels", Isa::detect()),
             backend: "flex",
             software: true,
             precisions: vec![Precision::F32],
         },
         adapter: None,
-    };
+    }
+}
+
+fn find() -> Vec<Found> {
+    let adapters = catch_unwind(adapters).unwrap_or_default();
+    let (software, hardware): (Vec<_>, Vec<_>) = adapters.into_iter().partition(|adapter| adapter.2);
     let gpu = |(index, (label, backend, software, adapter)): (usize, Adapter)| Found {
         info: DeviceInfo { name: format!("gpu:{index}"), label, backend, software, precisions: vec![Precision::F32] },
         adapter: Some(adapter),
     };
     let hardware_count = hardware.len();
     let mut found: Vec<_> = hardware.into_iter().enumerate().map(gpu).collect();
-    found.push(cpu);
+    found.push(cpu());
     found.extend(software.into_iter().enumerate().map(|(i, adapter)| gpu((hardware_count + i, adapter))));
     found
 }

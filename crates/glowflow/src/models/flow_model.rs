@@ -23,7 +23,7 @@ use crate::store;
 const DEFAULT_BATCH: usize = 32;
 /// Values of the images worked on at once: what bounds the default for large images.
 const DEFAULT_BATCH_VALUES: usize = 32 * 64 * 64 * 3;
-/// Images from which the actnorms are set, run through the model this many at a time.
+/// Most images of those that set the actnorms that are run through the model at a time.
 const INITIALIZE_PART: usize = 16;
 
 /// How a call runs.
@@ -225,8 +225,9 @@ impl FlowModel {
             let GlowConfig { bits, image, .. } = *model.config();
             let noise = Noise::uniform(seed);
             let (count, pixels) = (images.count, Pixels::Bytes(images));
-            let parts = (0..count).step_by(INITIALIZE_PART).map(|start| {
-                let range = start..(start + INITIALIZE_PART).min(count);
+            let part = default_batch(model.config()).min(INITIALIZE_PART);
+            let parts = (0..count).step_by(part).map(|start| {
+                let range = start..(start + part).min(count);
                 let values = dequantize::scaled_values(&pixels, range.clone(), bits, &noise, 0);
                 dequantize::tensor(values, range.len(), image, model.device().burn())
             });

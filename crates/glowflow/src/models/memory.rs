@@ -1,6 +1,7 @@
 //! What a model and a training step of it need, known before anything is allocated.
 
 use serde::Serialize;
+use sysinfo::System;
 
 use super::config::GlowConfig;
 use crate::error::{Error, Result};
@@ -87,15 +88,10 @@ pub fn parameter_count(config: &GlowConfig) -> u64 {
 
 /// Bytes that this process can still have: what the system has available, within its control group.
 pub fn available() -> u64 {
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
-    };
-    let system = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "MemAvailable:"));
-    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let group = number("/sys/fs/cgroup/memory.max").zip(number("/sys/fs/cgroup/memory.current"));
-    let system = system.map_or(u64::MAX, |kib| kib * 1024);
-    system.min(group.map_or(u64::MAX, |(max, current)| max.saturating_sub(current)))
+    let mut system = System::new();
+    system.refresh_memory();
+    let group = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    system.available_memory().min(group)
 }
 
 /// [`Error::OutOfMemory`] if the weights alone do not fit.
