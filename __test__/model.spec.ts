@@ -219,3 +219,21 @@ test('await using disposes of a model', async (t) => {
   await model.dispose()
   await t.throwsAsync(model.sample(), { message: /disposed/ })
 })
+
+test('a model trained on a GPU, or a software one, is saved there and loads on the CPU', async (t) => {
+  const gpu = (await listDevices()).find(({ backend }) => backend !== 'flex')
+  if (!gpu) {
+    console.log(`skipped: ${t.title} (no Vulkan driver)`)
+    return t.not(process.env['GLOWFLOW_REQUIRE'], 'vulkan')
+  }
+  const file = join(await folder(t), 'model')
+  const model = await tiny({ device: gpu.name })
+  await model.train(slopesData(32), { steps: 3, batchSize: 8, initImages: 16 }).finished
+  await model.save(file)
+  const onCpu = await loadModel(file, { device: 'cpu' })
+  t.is(onCpu.step, 3)
+  const images = slopes(2)
+  const [there, here] = await Promise.all([model.encode(images), onCpu.encode(images)])
+  t.true(there.data.every((value, index) => Math.abs(value - here.data[index]!) < 1e-3))
+  return t.deepEqual(await model.decode(there), images)
+})

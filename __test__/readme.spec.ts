@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { access, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -43,4 +43,11 @@ test("the README's programs have no type errors and run as written, one after th
   t.regex(printed[3]!, /ERR_GLOW_OPTION Expected a multiple of 8 /)
   const left = await readdir(cwd)
   for (const name of ['discs.png', 'discs.safetensors', 'checkpoints', 'samples']) t.true(left.includes(name), name)
+})
+
+test('the paths that CONTRIBUTING names are there', async (t) => {
+  const text = await readFile(join(root, 'CONTRIBUTING.md'), 'utf8')
+  const paths = [...text.matchAll(/`((?:crates|src|__test__|scripts|examples)\/[^`<]*)`/g)].map(([, path]) => path!)
+  t.true(paths.length > 5)
+  await Promise.all(paths.map((path) => t.notThrowsAsync(access(join(root, path)), path)))
 })

@@ -10,9 +10,11 @@ import * as is from './rules.js'
 import type { Rule, Rules } from './rules.js'
 
 export interface TrainOptions {
-  /** Limits of the run: the first that is reached ends it, none trains until stopped. */
+  /** Ends the run when the weights have had this many steps, those of earlier runs included. Without any limit it trains until stopped. */
   steps?: number
+  /** Ends the run when the weights have had this many passes over the data, those of earlier runs included. */
   epochs?: number
+  /** Ends the run after this many seconds. */
   seconds?: number
   /** @default 64 */
   batchSize?: number
