@@ -1,4 +1,4 @@
-//! How the rows of a batch are cut: groups of images that bound what is held at once, in blocks that stay in cache.
+//! How the rows of a batch are cut: groups of images whose activations stay near, in blocks that stay in cache.
 
 use std::ops::Range;
 
@@ -34,6 +34,8 @@ impl Blocks {
     /// Cuts `grid` so that a group holds at most `values` f32 if each row takes `width` of them, and at least one image.
     pub fn new(grid: Grid, width: usize, values: usize) -> Self {
         let images = (values / (width * grid.pixels()).max(1)).clamp(1, grid.batch.max(1));
+        // Groups as equal as whole images allow.
+        let images = grid.batch.div_ceil(grid.batch.div_ceil(images).max(1)).max(1);
         let group = images * grid.pixels();
         let count = group.div_ceil(HIGHEST).max(ENOUGH.min(group / LOWEST)).max(1);
         Blocks { rows: grid.rows(), group, height: group.div_ceil(count).clamp(1, DEPTH) }

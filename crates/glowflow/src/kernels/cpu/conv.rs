@@ -21,8 +21,8 @@ pub struct ConvGradients {
     pub b: Vec<f32>,
 }
 
-/// f32 of the products of a group of images that are held at once.
-const GROUP: usize = 16 << 20;
+/// f32 that a group of images holds at once: about a core's second cache.
+const GROUP: usize = 1 << 19;
 
 /// The convolution of x [rows, c_in] with w [c_in, 9 c_out], column = tap * c_out + channel; row p adds row
 /// `p % bias_rows` of b [bias_rows, c_out]. Gives [rows, c_out].

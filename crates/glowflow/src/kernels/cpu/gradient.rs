@@ -9,7 +9,7 @@ use super::isa::Isa;
 use super::matrix::{Matrix, PANEL};
 use super::product::part;
 use super::scratch::LINE;
-use super::tile::{self, Finish, Tile, Walk};
+use super::tile::{self, Finish, Shape, Tile, Walk};
 
 /// Pixels that are summed in registers; such sums are added up in f32 in the order of the pixels.
 pub const DEPTH: usize = 144;
@@ -37,7 +37,7 @@ pub fn gradient(isa: Isa, x: Matrix, y: Matrix, out: &mut [f32], add: bool) {
 /// The panels `panels` of x; `out` starts with the first of them.
 fn sweep(isa: Isa, x: Matrix, y: Matrix, out: &mut [f32], panels: Range<usize>, add: bool) {
     let columns = y.layout.columns;
-    let (lanes, vectors) = tile::columns(isa);
+    let shape = Shape::of(isa);
     let height = x.layout.height;
     let blocks = x.rows.div_ceil(height);
     let blocks_at_once = DEPTH / height;
@@ -55,10 +55,10 @@ fn sweep(isa: Isa, x: Matrix, y: Matrix, out: &mut [f32], panels: Range<usize>, 
         let finish = if add || block > 0 { Finish::Add } else { Finish::Store };
         for y_panel in 0..y.layout.panel_count() {
             let width = y.layout.panel_columns(y_panel);
-            for column in (0..width).step_by(lanes * vectors) {
+            for column in (0..width).step_by(shape.columns) {
                 for x_panel in panels.clone() {
                     let x_width = x.layout.panel_columns(x_panel);
-                    let strips = x_width.div_ceil(tile::rows(isa));
+                    let strips = x_width.div_ceil(shape.rows);
                     for strip in 0..strips {
                         let rows = part(x_width, strips, strip);
                         let out_row = (x_panel - panels.start) * PANEL + rows.start;
@@ -70,7 +70,7 @@ fn sweep(isa: Isa, x: Matrix, y: Matrix, out: &mut [f32], panels: Range<usize>, 
                                 b: y.data.as_ptr().add(block * y.layout.block + y_panel * y.layout.panel + column),
                                 out: out.as_mut_ptr().add(out_row * columns + y_panel * PANEL + column),
                                 out_row: columns,
-                                columns: (lanes * vectors).min(width - column),
+                                columns: shape.columns.min(width - column),
                                 resume: false,
                                 finish,
                             };

@@ -75,7 +75,8 @@ macro_rules! per_isa {
         $(-> $result:ty)? $body:block
     ) => {
         $(#[$attribute])*
-        #[allow(unsafe_code, clippy::too_many_arguments)]
+        #[allow(unsafe_code, reason = "calls of functions whose features `isa` says this machine has")]
+        #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands and their sizes")]
         #[inline]
         $visibility fn $name<$(const $constant: usize),*>(isa: $crate::kernels::cpu::Isa, $($argument: $type),*) $(-> $result)? {
             #[inline(always)]

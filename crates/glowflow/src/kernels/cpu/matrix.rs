@@ -97,13 +97,33 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// Rows for which packing the right operand costs more than it saves.
+const FEW: usize = 32;
+
+/// Depth that is transposed at once.
+const PIECE: usize = 128;
+
 /// The right operand of a product: [depth, columns] in panels of one block.
-pub struct Weights {
-    data: Scratch,
+pub struct Weights<'a> {
+    data: Data<'a>,
     layout: Layout,
 }
 
-impl Weights {
+enum Data<'a> {
+    Packed(Scratch),
+    Borrowed(&'a [f32]),
+}
+
+impl<'a> Weights<'a> {
+    /// `w` [depth, columns] for a product of `rows` rows: packed where there are enough rows to pay for it.
+    pub fn new(w: &'a [f32], columns: usize, rows: usize) -> Self {
+        if rows > FEW || !columns.is_multiple_of(LINE) {
+            return Self::pack(w, columns);
+        }
+        let depth = w.len() / columns;
+        Weights { data: Data::Borrowed(w), layout: Layout::plain(columns, depth) }
+    }
+
     /// Packs `w` [depth, columns].
     pub fn pack(w: &[f32], columns: usize) -> Self {
         let depth = w.len() / columns;
@@ -123,12 +143,19 @@ impl Weights {
     pub fn pack_transposed(w: &[f32], depth: usize) -> Self {
         let columns = w.len() / depth;
         Self::fill(depth, columns, |panel, first, width| {
-            // In squares, so that a line of the panel is still in cache when its next column comes.
-            for top in (0..depth).step_by(LINE) {
-                let height = LINE.min(depth - top);
-                for column in 0..width {
-                    let from = &w[(first + column) * depth + top..][..height];
-                    for (to, x) in panel[top * PANEL..].chunks_mut(PANEL).zip(from) {
+            // In pieces that are long enough to be read ahead, and leave the panel's lines in cache for the next column.
+            for top in (0..depth).step_by(PIECE) {
+                let height = PIECE.min(depth - top);
+                let rows = |column: usize| &w[(first + column) * depth + top..][..height];
+                let panel = &mut panel[top * PANEL..][..height * PANEL];
+                // Four columns at a time are a transposition that the compiler knows as shuffles.
+                let whole = width / 4 * 4;
+                for column in (0..whole).step_by(4) {
+                    let from = [rows(column), rows(column + 1), rows(column + 2), rows(column + 3)];
+                    transpose4(from, panel, column);
+                }
+                for column in whole..width {
+                    for (to, x) in panel.chunks_exact_mut(PANEL).zip(rows(column)) {
                         to[column] = *x;
                     }
                 }
@@ -143,11 +170,32 @@ impl Weights {
         data.par_chunks_mut(layout.panel).with_min_len(least).enumerate().for_each(|(index, to)| {
             panel(to, index * PANEL, layout.panel_columns(index));
         });
-        Weights { data, layout }
+        Weights { data: Data::Packed(data), layout }
     }
 
     /// The operand.
     pub fn matrix(&self) -> Matrix<'_> {
-        Matrix::new(&self.data, self.layout, self.layout.height)
+        let data: &[f32] = match &self.data {
+            Data::Packed(data) => data,
+            Data::Borrowed(data) => data,
+        };
+        Matrix::new(data, self.layout, self.layout.height)
+    }
+}
+
+/// Writes four rows of equal length as columns `column..column + 4` of a panel.
+fn transpose4([a, b, c, d]: [&[f32]; 4], panel: &mut [f32], column: usize) {
+    let (a4, a) = a.as_chunks::<4>();
+    let (b4, b) = b.as_chunks::<4>();
+    let (c4, c) = c.as_chunks::<4>();
+    let (d4, d) = d.as_chunks::<4>();
+    let (lines, rest) = panel.split_at_mut(a4.len() * 4 * PANEL);
+    for ((((lines, a), b), c), d) in lines.chunks_exact_mut(4 * PANEL).zip(a4).zip(b4).zip(c4).zip(d4) {
+        for i in 0..4 {
+            lines[i * PANEL + column..][..4].copy_from_slice(&[a[i], b[i], c[i], d[i]]);
+        }
+    }
+    for ((((line, a), b), c), d) in rest.chunks_exact_mut(PANEL).zip(a).zip(b).zip(c).zip(d) {
+        line[column..column + 4].copy_from_slice(&[*a, *b, *c, *d]);
     }
 }

@@ -74,8 +74,9 @@ pub struct NetGradients {
     pub b3: Vec<f32>,
 }
 
-/// f32 of the nine products of a group of images that are held at once.
-const GROUP: usize = 16 << 20;
+/// f32 that a group of images holds at once: about a core's second cache, so that the weight gradients find what the
+/// other gradients left.
+const GROUP: usize = 1 << 19;
 
 impl NetWeights<'_> {
     fn check(&self, grid: Grid, x: &[f32]) {
@@ -95,7 +96,7 @@ impl NetWeights<'_> {
     }
 
     fn blocks(&self, grid: Grid) -> Blocks {
-        Blocks::new(grid, TAPS * self.c_in.max(self.c_out), GROUP)
+        Blocks::new(grid, 2 * self.hidden + TAPS * (2 * self.c_in + self.c_out), GROUP)
     }
 
     fn layouts(&self, height: usize) -> Layouts {
@@ -114,7 +115,7 @@ struct Layouts {
 }
 
 /// The net's output [rows, c_out]; `keep` receives the hidden activations.
-pub fn forward(grid: Grid, x: &[f32], w: &NetWeights, keep: Option<&mut Hidden>) -> Vec<f32> {
+pub fn forward(grid: Grid, x: &[f32], w: &NetWeights, mut keep: Option<&mut Hidden>) -> Vec<f32> {
     w.check(grid, x);
     let isa = Isa::active();
     let mut y = vec![0.0; grid.rows() * w.c_out];
@@ -123,16 +124,15 @@ pub fn forward(grid: Grid, x: &[f32], w: &NetWeights, keep: Option<&mut Hidden>)
     }
     let blocks = w.blocks(grid);
     let layouts = w.layouts(blocks.height);
-    let w1 = Weights::pack(w.w1, w.hidden);
-    let w2 = Weights::pack(w.w2, w.hidden);
-    let w3 = Weights::pack(w.w3, TAPS * w.c_out);
+    let w1 = Weights::new(w.w1, w.hidden, grid.rows());
+    let w2 = Weights::new(w.w2, w.hidden, grid.rows());
+    let w3 = Weights::new(w.w3, TAPS * w.c_out, grid.rows());
     let mut z = layouts.products.take(blocks.group_rows());
-    let mut keep = keep.map(|hidden| {
+    if let Some(hidden) = &mut keep {
         for buffer in [&mut hidden.h1, &mut hidden.h2] {
             buffer.resize(blocks.count() * layouts.hidden.block);
         }
-        hidden
-    });
+    }
 
     for group in blocks.groups() {
         let spread = group.blocks.len() < rayon::current_num_threads();
@@ -237,11 +237,17 @@ pub fn backward(grid: Grid, x: &[f32], w: &NetWeights, hidden: &Hidden, dy: &[f3
         let of = |data, layout| Matrix::new(data, layout, all);
         let (dh1, dh2) = (of(&dh1, layouts.hidden), of(&dh2, layouts.hidden));
         let add = group.rows.start > 0;
-        gradient(isa, of(h1, layouts.hidden), dh2, &mut gradients.w2, add);
-        gradient(isa, of(h2, layouts.hidden), of(&dz, layouts.products), &mut gradients.w3, add);
-        gradient(isa, of(&taps, layouts.taps), dh1, &mut gradients.w1, add);
-        b1.add(isa, dh1);
-        b2.add(isa, dh2);
+        let NetGradients { w1: dw1, w2: dw2, w3: dw3, .. } = &mut gradients;
+        let of_first = || {
+            gradient(isa, of(&taps, layouts.taps), dh1, dw1, add);
+            b1.add(isa, dh1);
+        };
+        let of_second = || {
+            gradient(isa, of(h1, layouts.hidden), dh2, dw2, add);
+            b2.add(isa, dh2);
+        };
+        let of_third = || gradient(isa, of(h2, layouts.hidden), of(&dz, layouts.products), dw3, add);
+        rayon::join(of_second, || rayon::join(of_third, of_first));
         let dx = &mut gradients.dx[group.rows.start * c_in..group.rows.end * c_in];
         taps::scatter_group(isa, grid, &group, &dtaps, layouts.taps, None, c_in, Side::Backward, dx);
     }
@@ -460,7 +466,18 @@ mod tests {
     }
 
     #[test]
-    fn groups_of_images_give_the_same_bits() {
+    fn fused_multiply_add_gives_the_same_bits_in_any_width() {
+        if Isa::detect() != Isa::Avx512 {
+            return;
+        }
+        for case in cases() {
+            let run = |isa| Isa::force(isa, || case.run(case.grid, &case.x, &case.dy));
+            assert!(run(Isa::Avx2) == run(Isa::Avx512));
+        }
+    }
+
+    #[test]
+    fn groups_are_whole_images() {
         let grid = Grid { batch: 5, height: 2, width: 3 };
         let groups = Blocks::new(grid, 10, 130).groups().collect::<Vec<_>>();
         assert_eq!(groups.iter().map(|group| group.rows.clone()).collect::<Vec<_>>(), [0..12, 12..24, 24..30]);

@@ -17,7 +17,7 @@ pub fn transposed(dy: &[f32], w: &[f32], c_in: usize, c_out: usize) -> Vec<f32> 
     apply(dy, c_out, c_in, w, &Weights::pack(w, c_in), Finish::Store)
 }
 
-fn apply(x: &[f32], depth: usize, columns: usize, w: &[f32], weights: &Weights, finish: Finish) -> Vec<f32> {
+fn apply(x: &[f32], depth: usize, columns: usize, w: &[f32], weights: &Weights<'_>, finish: Finish) -> Vec<f32> {
     assert_eq!(w.len(), depth * columns, "the weights are [c_out, c_in]");
     assert!(x.len().is_multiple_of(depth), "rows of {depth} channels");
     let x = Matrix::plain(x, depth);

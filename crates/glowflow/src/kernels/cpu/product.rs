@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use super::isa::Isa;
 use super::matrix::{Layout, Matrix, PANEL};
-use super::tile::{self, Tile, Walk};
+use super::scratch::LINE;
+use super::tile::{self, Shape, Tile, Walk};
 
 /// What becomes of the sums of a product.
 #[derive(Clone, Copy)]
@@ -54,7 +55,10 @@ pub fn product(isa: Isa, a: Matrix, b: Matrix, out: &mut [f32], layout: Layout, 
     assert!(rows == 0 || layout.end(rows) <= out.len(), "{rows} rows of {layout:?} in {} values", out.len());
     assert!(b.data.len() >= b.layout.len(b.rows), "whole panels of the right operand");
     // Whole vectors are read from b and the gate; panels are as wide.
-    assert_eq!(b.layout.row, PANEL, "the right operand is in panels");
+    assert!(
+        b.layout.row == PANEL || columns.is_multiple_of(LINE),
+        "the right operand is in panels or of whole vectors"
+    );
     match finish {
         Finish::Store => {}
         Finish::Bias { map, .. } => {
@@ -85,6 +89,9 @@ pub fn product(isa: Isa, a: Matrix, b: Matrix, out: &mut [f32], layout: Layout, 
 
 /// Multiplications below which a product is not worth sharing.
 const SMALL: usize = 1 << 19;
+/// Depth that is walked at once: a multiple of [`PANEL`] for which a panel of the right operand and a strip of the left
+/// one stay in the first cache.
+const DEPTH: usize = 256;
 /// Rows for which reading all weights is worth it.
 const ROWS_OF_A_TASK: usize = 96;
 
@@ -95,13 +102,13 @@ pub fn part(total: usize, count: usize, index: usize) -> Range<usize> {
 
 impl Job<'_> {
     fn sweep(&self, rows: Range<usize>, panels: Range<usize>) {
-        let (lanes, vectors) = tile::columns(self.isa);
-        let strips = rows.len().div_ceil(tile::rows(self.isa));
+        let shape = Shape::of(self.isa);
+        let strips = rows.len().div_ceil(shape.rows);
         let depth = self.b.rows;
         for panel in panels.clone() {
             let width = self.b.layout.panel_columns(panel);
-            for column in (0..width).step_by(lanes * vectors) {
-                let columns = (lanes * vectors).min(width - column);
+            for column in (0..width).step_by(shape.columns) {
+                let columns = shape.columns.min(width - column);
                 for from in (0..depth).step_by(DEPTH) {
                     let walk = Walk {
                         depth: DEPTH.min(depth - from),
@@ -109,8 +116,8 @@ impl Job<'_> {
                         a_row: self.a.layout.row,
                         a_step: 1,
                         a_jump: self.a.layout.panel,
-                        b_step: PANEL,
-                        b_jump: PANEL * PANEL,
+                        b_step: self.b.layout.row,
+                        b_jump: PANEL * self.b.layout.row,
                     };
                     for strip in 0..strips {
                         let part = part(rows.len(), strips, strip);
@@ -134,10 +141,11 @@ impl Job<'_> {
                                     row: gate.layout.row,
                                 },
                             };
+                            let b = panel * self.b.layout.panel + from * self.b.layout.row + column;
                             let a = row * self.a.layout.row + from / PANEL * self.a.layout.panel;
                             let tile = Tile {
                                 a: self.a.data.as_ptr().add(a),
-                                b: self.b.data.as_ptr().add(panel * self.b.layout.panel + from * PANEL + column),
+                                b: self.b.data.as_ptr().add(b),
                                 out: self.out.0.add(at(&self.layout)),
                                 out_row: self.layout.row,
                                 columns,
@@ -152,7 +160,3 @@ impl Job<'_> {
         }
     }
 }
-
-/// Depth that is walked at once: a multiple of [`PANEL`] for which a panel of the right operand and a strip of the left
-/// one stay in the first cache.
-const DEPTH: usize = 256;

@@ -127,12 +127,12 @@ per_isa! {
 
 per_isa! {
     fn finite<S>(x: &[f32]) -> bool {
-        // x - x is 0 where x is finite and NaN elsewhere; NaN stays in a sum.
+        // 0 x is 0 where x is finite and NaN elsewhere; NaN stays in a sum.
         let mut lanes = [0.0; LANES];
         let (body, tail) = x.as_chunks::<LANES>();
         for x in body {
             for (lane, x) in lanes.iter_mut().zip(x) {
-                *lane += x - x;
+                *lane += 0.0 * x;
             }
         }
         lanes.iter().chain(tail).all(|x| x.is_finite())

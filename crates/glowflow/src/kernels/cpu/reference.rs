@@ -116,6 +116,7 @@ pub struct ConvGradients {
     pub b: Vec<f64>,
 }
 
+#[allow(clippy::too_many_arguments, reason = "the definition has as many")]
 /// The gradients of [`conv`]; weight (tap, c, o) is `w[at(tap, c, o)]`.
 pub fn conv_backward(
     grid: Grid,

@@ -22,8 +22,6 @@ pub trait Simd: Copy {
     unsafe fn load(from: *const f32) -> Self::V;
     /// Loads the first `count <= LANES` lanes; the others are 0.
     unsafe fn load_first(from: *const f32, count: usize) -> Self::V;
-    /// Stores all lanes.
-    unsafe fn store(to: *mut f32, v: Self::V);
     /// Stores the first `count <= LANES` lanes.
     unsafe fn store_first(to: *mut f32, v: Self::V, count: usize);
     /// a + b
@@ -60,6 +58,10 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load_first(from: *const f32, count: usize) -> Self::V {
+        if count == 8 {
+            // SAFETY: all lanes are valid.
+            return unsafe { Self::load(from) };
+        }
         let mut v = [0.0; 8];
         for (lane, x) in v.iter_mut().enumerate().take(count) {
             // SAFETY: the caller's pointer is valid for `count` lanes.
@@ -68,12 +70,11 @@ impl Simd for Portable {
         v
     }
     #[inline(always)]
-    unsafe fn store(to: *mut f32, v: Self::V) {
-        // SAFETY: the caller's pointer is valid for the lanes.
-        unsafe { to.cast::<Self::V>().write_unaligned(v) }
-    }
-    #[inline(always)]
     unsafe fn store_first(to: *mut f32, v: Self::V, count: usize) {
+        if count == 8 {
+            // SAFETY: all lanes are valid.
+            return unsafe { to.cast::<Self::V>().write_unaligned(v) };
+        }
         for (lane, x) in v.iter().enumerate().take(count) {
             // SAFETY: the caller's pointer is valid for `count` lanes.
             unsafe { *to.add(lane) = *x };
@@ -164,15 +165,12 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn load_first(from: *const f32, count: usize) -> __m256 {
-            unsafe { _mm256_maskload_ps(from, mask8(count)) }
-        }
-        #[inline(always)]
-        unsafe fn store(to: *mut f32, v: __m256) {
-            unsafe { _mm256_storeu_ps(to, v) }
+            // Masks are slow on some processors.
+            unsafe { if count == 8 { _mm256_loadu_ps(from) } else { _mm256_maskload_ps(from, mask8(count)) } }
         }
         #[inline(always)]
         unsafe fn store_first(to: *mut f32, v: __m256, count: usize) {
-            unsafe { _mm256_maskstore_ps(to, mask8(count), v) }
+            unsafe { if count == 8 { _mm256_storeu_ps(to, v) } else { _mm256_maskstore_ps(to, mask8(count), v) } }
         }
         #[inline(always)]
         unsafe fn add(a: __m256, b: __m256) -> __m256 {
@@ -216,10 +214,6 @@ mod x86 {
         #[inline(always)]
         unsafe fn load_first(from: *const f32, count: usize) -> __m512 {
             unsafe { _mm512_maskz_loadu_ps(mask16(count), from) }
-        }
-        #[inline(always)]
-        unsafe fn store(to: *mut f32, v: __m512) {
-            unsafe { _mm512_storeu_ps(to, v) }
         }
         #[inline(always)]
         unsafe fn store_first(to: *mut f32, v: __m512, count: usize) {

@@ -149,7 +149,7 @@ unsafe fn copy<S: super::simd::Simd>(from: &[f32], to: &mut [f32]) {
 }
 
 /// [`scatter`] in parallel, for a group of images, whose products are `z` and whose rows of the output are `y`.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "as many as `scatter` has")]
 pub fn scatter_group(
     isa: Isa,
     grid: Grid,

@@ -4,7 +4,6 @@
 use std::hint::black_box;
 
 use super::isa::{Isa, per_isa};
-use super::matrix::PANEL;
 use super::scratch::LINE;
 use super::simd::Simd;
 
@@ -59,33 +58,41 @@ pub struct Tile {
     pub finish: Finish,
 }
 
-/// Most rows of a tile.
-pub fn rows(isa: Isa) -> usize {
-    match isa {
-        Isa::Portable => <super::simd::Portable as super::simd::Simd>::ROWS,
-        Isa::Avx2 => 6,
-        Isa::Avx512 => 12,
-    }
+/// The largest tile of an instruction set.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// Rows.
+    pub rows: usize,
+    /// Lanes of a vector.
+    pub lanes: usize,
+    /// Columns: some vectors.
+    pub columns: usize,
 }
 
-/// Lanes of a vector, and vectors of a tile's row.
-pub fn columns(isa: Isa) -> (usize, usize) {
-    match isa {
-        Isa::Portable => (8, 1),
-        Isa::Avx2 => (8, 2),
-        Isa::Avx512 => (16, 2),
+impl Shape {
+    /// That of `isa`.
+    pub fn of(isa: Isa) -> Self {
+        const fn of<S: Simd>() -> Shape {
+            Shape { rows: S::ROWS, lanes: S::LANES, columns: S::LANES * S::VECTORS }
+        }
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => of::<super::simd::Avx512>(),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => of::<super::simd::Avx2>(),
+            _ => of::<super::simd::Portable>(),
+        }
     }
 }
 
 /// Computes a tile of `rows` rows.
 ///
 /// # Safety
-/// `rows` is at least 1 and at most [`rows`]`(isa)`, `tile.columns` at most the lanes of a row. The left operand is
-/// readable at every step and row of the tile; the right one and the gate for as many whole vectors as hold
+/// `rows` and `tile.columns` are at least 1 and within the [`Shape`] of `isa`. The left operand is readable at every step and row of the tile; the right one and the gate for as many whole vectors as hold
 /// `tile.columns`; the map of biases for `tile.columns`; the output is writable for `tile.columns` in each row, by
 /// nobody else.
 pub unsafe fn compute(isa: Isa, rows: usize, walk: &Walk, tile: &Tile) {
-    let wide = tile.columns > columns(isa).0;
+    let wide = tile.columns > Shape::of(isa).lanes;
     macro_rules! of_rows {
         ($($rows:literal)*) => {
             match (rows, wide) {
@@ -154,8 +161,8 @@ per_isa! {
                 let mut a = [a_run, a_run.wrapping_add(four_rows[1]), a_run.wrapping_add(four_rows[2])];
                 let mut b = b_run;
                 for _ in 0..run {
-                    S::prefetch(b.wrapping_add(AHEAD * PANEL));
-                    S::prefetch(b.wrapping_add(AHEAD * PANEL + LINE));
+                    S::prefetch(b.wrapping_add(AHEAD * walk.b_step));
+                    S::prefetch(b.wrapping_add(AHEAD * walk.b_step + LINE));
                     let mut right = [S::splat(0.0); VECTORS];
                     for (vector, lanes) in right.iter_mut().enumerate() {
                         *lanes = S::load(b.add(vector * S::LANES));
@@ -183,6 +190,9 @@ per_isa! {
                 Finish::Bias { map, row, first, rows, relu } => {
                     let mut bias_row = first % rows;
                     unroll!(i < ROWS, {
+                        if i > 0 {
+                            bias_row = if bias_row + 1 == rows { 0 } else { bias_row + 1 };
+                        }
                         for (vector, sum) in sums[i].iter_mut().enumerate() {
                             let bias = map.add(bias_row * row + vector * S::LANES);
                             *sum = S::add(*sum, S::load_first(bias, lanes::<S>(tile.columns, vector)));
@@ -190,7 +200,6 @@ per_isa! {
                                 *sum = S::relu(*sum);
                             }
                         }
-                        bias_row = if bias_row + 1 == rows { 0 } else { bias_row + 1 };
                     });
                 }
                 Finish::Gate { gate, row } => unroll!(i < ROWS, vector < VECTORS, {
