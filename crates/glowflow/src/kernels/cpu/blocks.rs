@@ -31,7 +31,8 @@ pub struct Group {
 }
 
 impl Blocks {
-    /// Cuts `grid` so that a group holds at most `values` f32 if each row takes `width` of them, and at least one image.
+    /// Cuts `grid` so that a group holds at most `values` f32 if each row takes `width` of them, and at
+    /// least one image.
     pub fn new(grid: Grid, width: usize, values: usize) -> Self {
         let images = (values / (width * grid.pixels()).max(1)).clamp(1, grid.batch.max(1));
         // Groups as equal as whole images allow.

@@ -288,8 +288,8 @@ per_isa! {
 }
 
 per_isa! {
-    /// dx2 = dshift = dy2 s and draw = (dy2 y2 + cotangent) d ln s / d raw. `dx` holds dy; `first` is the batch's row of
-    /// the first row.
+    /// dx2 = dshift = dy2 s and draw = (dy2 y2 + cotangent) d ln s / d raw. `dx` holds dy; `first` is the
+    /// batch's row of the first row.
     fn affine_backward<S, const KIND: usize>(
         y: &[f32], h: &[f32], cotangent: &[f32], pixels: usize, first: usize, half: usize,
         dx: &mut [f32], dh: &mut [f32],

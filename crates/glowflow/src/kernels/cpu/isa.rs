@@ -66,21 +66,27 @@ impl Isa {
     }
 }
 
-/// Compiles one function body for each instruction set. The function gets `isa: Isa` as its first argument; in the
-/// body, the named type parameter is the matching [`Simd`](super::simd::Simd), and loops over slices are vectorised for it.
+/// Compiles one function body for each instruction set. The function gets `isa: Isa` as its first argument. In the
+/// body the named type parameter is the matching [`Simd`](super::simd::Simd), and loops over slices are vectorised.
 macro_rules! per_isa {
     (
         $(#[$attribute:meta])*
-        $visibility:vis fn $name:ident<$simd:ident $(, const $constant:ident: usize)*>($($argument:ident: $type:ty),* $(,)?)
+        $visibility:vis fn $name:ident<$simd:ident $(, const $constant:ident: usize)*>(
+            $($argument:ident: $type:ty),* $(,)?
+        )
         $(-> $result:ty)? $body:block
     ) => {
         $(#[$attribute])*
         #[allow(unsafe_code, reason = "calls of functions whose features `isa` says this machine has")]
         #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands and their sizes")]
         #[inline]
-        $visibility fn $name<$(const $constant: usize),*>(isa: $crate::kernels::cpu::Isa, $($argument: $type),*) $(-> $result)? {
+        $visibility fn $name<$(const $constant: usize),*>(
+            isa: $crate::kernels::cpu::Isa, $($argument: $type),*
+        ) $(-> $result)? {
             #[inline(always)]
-            fn body<$simd: $crate::kernels::cpu::simd::Simd $(, const $constant: usize)*>($($argument: $type),*) $(-> $result)? $body
+            fn body<$simd: $crate::kernels::cpu::simd::Simd $(, const $constant: usize)*>(
+                $($argument: $type),*
+            ) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]

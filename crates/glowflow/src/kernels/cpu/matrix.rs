@@ -143,7 +143,7 @@ impl<'a> Weights<'a> {
     pub fn pack_transposed(w: &[f32], depth: usize) -> Self {
         let columns = w.len() / depth;
         Self::fill(depth, columns, |panel, first, width| {
-            // In pieces that are long enough to be read ahead, and leave the panel's lines in cache for the next column.
+            // In pieces long enough to be read ahead, whose lines of the panel stay in cache for the next columns.
             for top in (0..depth).step_by(PIECE) {
                 let height = PIECE.min(depth - top);
                 let rows = |column: usize| &w[(first + column) * depth + top..][..height];

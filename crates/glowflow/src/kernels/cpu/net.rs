@@ -11,7 +11,7 @@ use super::gradient::gradient;
 use super::isa::Isa;
 use super::matrix::{Layout, Matrix, PANEL, Weights};
 use super::product::{Finish, product};
-use super::scratch::Buffer;
+use super::scratch::Scratch;
 use super::taps::{self, Side, TAPS};
 use super::{Grid, reduce};
 
@@ -41,11 +41,11 @@ pub struct NetWeights<'a> {
     pub c_out: usize,
 }
 
-/// The hidden activations of a batch, for [`backward`]. Reuse one for nets of the same sizes: it keeps its memory.
+/// The hidden activations of a batch, for [`backward`].
 #[derive(Default)]
 pub struct Hidden {
-    h1: Buffer,
-    h2: Buffer,
+    h1: Scratch,
+    h2: Scratch,
 }
 
 impl Hidden {

@@ -123,8 +123,8 @@ impl Job<'_> {
                         let part = part(rows.len(), strips, strip);
                         let (row, height) = (rows.start + part.start, part.len());
                         let at = |layout: &Layout| row * layout.row + panel * layout.panel + column;
-                        // SAFETY: `product` checked that the operands, the gate, the map and the output have these rows and
-                        // columns, and that what is read in whole vectors is in panels; the parts of a job do not overlap.
+                        // SAFETY: `product` checked that the operands, the gate, the map and the output have these rows
+                        // and columns, and that whole vectors can be read; the parts of a job do not overlap.
                         unsafe {
                             let finish = match self.finish {
                                 _ if from + walk.depth < depth => tile::Finish::Store,

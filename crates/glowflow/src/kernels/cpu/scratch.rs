@@ -9,60 +9,54 @@ pub const LINE: usize = 16;
 /// Free buffers beyond this many bytes go back to the system.
 const KEPT: usize = 256 << 20;
 
-/// f32 aligned to 64 bytes.
+static FREE: Mutex<Vec<Buffer>> = Mutex::new(Vec::new());
+
+/// Memory of a buffer, whose aligned part begins at `start`.
 #[derive(Default)]
-pub struct Buffer {
+struct Buffer {
     data: Vec<f32>,
     start: usize,
+}
+
+/// A buffer aligned to 64 bytes; its memory goes back to the free ones when dropped. The default is empty.
+#[derive(Default)]
+pub struct Scratch {
+    buffer: Buffer,
     len: usize,
 }
 
-impl Buffer {
-    /// Makes this `len` long. The values are unspecified.
-    pub fn resize(&mut self, len: usize) {
-        if self.data.len() < len + LINE {
-            self.data = vec![0.0; len + LINE];
-            self.start = self.data.as_ptr().align_offset(4 * LINE);
-        }
-        self.len = len;
-    }
-}
-
-impl Deref for Buffer {
-    type Target = [f32];
-    fn deref(&self) -> &[f32] {
-        &self.data[self.start..self.start + self.len]
-    }
-}
-
-impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.data[self.start..self.start + self.len]
-    }
-}
-
-static FREE: Mutex<Vec<Buffer>> = Mutex::new(Vec::new());
-
-/// A buffer borrowed from those that are free; it goes back when dropped.
-pub struct Scratch(Buffer);
-
 /// A buffer of `len` unspecified values: whoever takes it writes what it reads.
 pub fn take(len: usize) -> Scratch {
-    let mut buffer = {
-        let mut free = FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // The smallest that is large enough; one far too large is left for others.
-        let fits = |buffer: &Buffer| (len + LINE..=4 * (len + LINE)).contains(&buffer.data.len());
-        let best = (0..free.len()).filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].data.len());
-        best.map(|i| free.swap_remove(i)).unwrap_or_default()
-    };
-    buffer.resize(len);
-    Scratch(buffer)
+    let mut free = FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    // The smallest that is large enough; one far too large is left for others.
+    let fits = |buffer: &Buffer| (len + LINE..=4 * (len + LINE)).contains(&buffer.data.len());
+    let best = (0..free.len()).filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].data.len());
+    let buffer = best.map(|i| free.swap_remove(i));
+    drop(free);
+    let buffer = buffer.unwrap_or_else(|| {
+        let data = vec![0.0; len + LINE];
+        let start = data.as_ptr().align_offset(4 * LINE);
+        Buffer { data, start }
+    });
+    Scratch { buffer, len }
+}
+
+impl Scratch {
+    /// Makes this `len` long; the values are unspecified.
+    pub fn resize(&mut self, len: usize) {
+        if self.len != len {
+            *self = take(len);
+        }
+    }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if self.buffer.data.is_empty() {
+            return;
+        }
         let mut free = FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        free.push(std::mem::take(&mut self.0));
+        free.push(std::mem::take(&mut self.buffer));
         while free.iter().map(|buffer| 4 * buffer.data.len()).sum::<usize>() > KEPT {
             free.remove(0);
         }
@@ -72,13 +66,13 @@ impl Drop for Scratch {
 impl Deref for Scratch {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.0
+        &self.buffer.data[self.buffer.start..][..self.len]
     }
 }
 
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.0
+        &mut self.buffer.data[self.buffer.start..][..self.len]
     }
 }
 

@@ -1,5 +1,5 @@
 //! Vectors of f32, one type for each instruction set.
-#![allow(unsafe_code)] // Vector intrinsics and raw loads; each caller runs inside `per_isa!`, which enables the features.
+#![allow(unsafe_code)] // Vector intrinsics and raw loads; callers are in `per_isa!`, which enables the features.
 
 /// Vectors of `LANES` f32.
 ///

@@ -44,8 +44,8 @@ impl Pixel {
         }
     }
 
-    /// Calls `visit(tap, row)` for each tap of this pixel, row `row` of the batch: with the row that it reaches, or with
-    /// nothing where it lies outside the image.
+    /// Calls `visit(tap, row)` for each tap of this pixel, row `row` of the batch: with the row that it reaches, or
+    /// with nothing where it lies outside the image.
     #[inline(always)]
     fn taps(self, grid: Grid, row: usize, side: Side, mut visit: impl FnMut(usize, Option<usize>)) {
         for across in 0..3 {
@@ -63,7 +63,9 @@ impl Pixel {
 per_isa! {
     /// For each row of `rows` writes its nine taps of x [rows, channels] beside each other to `out`, which starts with
     /// the first of them, in padded rows; taps outside the image are 0.
-    pub fn gather<S>(grid: Grid, rows: Range<usize>, x: &[f32], channels: usize, side: Side, out: &mut [f32], layout: Layout) {
+    pub fn gather<S>(
+        grid: Grid, rows: Range<usize>, x: &[f32], channels: usize, side: Side, out: &mut [f32], layout: Layout,
+    ) {
         assert!(layout.columns == TAPS * channels && x.len() == grid.rows() * channels && rows.end <= grid.rows());
         let mut pixel = Pixel::of_row(grid, rows.start);
         for (row, out) in rows.zip(out.chunks_exact_mut(layout.row)) {
@@ -94,11 +96,11 @@ per_isa! {
 
 per_isa! {
     /// For each row of `rows` writes to `y`, which starts with the first of them, its bias and the nine products that
-    /// its taps have for it: `y[p, c] = bias[p % bias rows, c] + sum over taps of z[p + offset(tap), tap * channels + c]`.
+    /// its taps have for it: `y[p, c] = bias[p % bias rows, c] + sum over taps of z[p + offset(tap), tap c]`.
     /// `z` holds the products of all rows from `z_first` on, in padded rows.
     fn scatter<S>(
-        grid: Grid, rows: Range<usize>, z: &[f32], layout: Layout, z_first: usize, bias: Option<&[f32]>, channels: usize,
-        side: Side, y: &mut [f32],
+        grid: Grid, rows: Range<usize>, z: &[f32], layout: Layout, z_first: usize, bias: Option<&[f32]>,
+        channels: usize, side: Side, y: &mut [f32],
     ) {
         assert!(layout.columns == TAPS * channels && y.len() == rows.len() * channels);
         let bias_rows = bias.map_or(1, |bias| bias.len() / channels);

@@ -88,9 +88,9 @@ impl Shape {
 /// Computes a tile of `rows` rows.
 ///
 /// # Safety
-/// `rows` and `tile.columns` are at least 1 and within the [`Shape`] of `isa`. The left operand is readable at every step and row of the tile; the right one and the gate for as many whole vectors as hold
-/// `tile.columns`; the map of biases for `tile.columns`; the output is writable for `tile.columns` in each row, by
-/// nobody else.
+/// `rows` and `tile.columns` are at least 1 and within the [`Shape`] of `isa`. The left operand is readable at every
+/// step and row of the tile; the right one and the gate for as many whole vectors as hold `tile.columns`; the map of
+/// biases for `tile.columns`. The output is writable for `tile.columns` in each row, and nobody else touches it.
 pub unsafe fn compute(isa: Isa, rows: usize, walk: &Walk, tile: &Tile) {
     let wide = tile.columns > Shape::of(isa).lanes;
     macro_rules! of_rows {
@@ -135,8 +135,8 @@ per_isa! {
         // SAFETY: `per_isa!` enables the features; `compute` states what is readable and writable. Pointers that
         // are moved past the end of the last run are not read.
         unsafe {
-            // Four rows for each pointer, at 0, 1, 2 and 3 distances: left alone, the compiler makes the twelve addresses
-            // one chain of additions as long as the products themselves.
+            // Distances that the compiler cannot relate: it would make the addresses of twelve rows one chain of
+            // additions, as long as the products themselves.
             let row = walk.a_row;
             let three_rows = black_box(3 * row);
             let four_rows = [0, black_box(4 * row), black_box(8 * row)];
@@ -203,7 +203,8 @@ per_isa! {
                     });
                 }
                 Finish::Gate { gate, row } => unroll!(i < ROWS, vector < VECTORS, {
-                    sums[i][vector] = S::where_positive(sums[i][vector], S::load(gate.add(i * row + vector * S::LANES)));
+                    let gate = S::load(gate.add(i * row + vector * S::LANES));
+                    sums[i][vector] = S::where_positive(sums[i][vector], gate);
                 }),
             }
             unroll!(i < ROWS, vector < VECTORS, {
