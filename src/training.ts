@@ -155,8 +155,13 @@ function trainJson({ signal: _, activations, evaluate, checkpoint, sample, ...re
     ...rest,
     activations: activations === 'auto' ? undefined : activations,
     evaluate: evaluate && { every: evaluate.every, limit: evaluate.limit },
-    checkpoint: checkpoint && { keep: 3, ...checkpoint, folder: toPath(checkpoint.folder) },
-    sample: sample && { count: 64, temperature: 0.7, ...sample, folder: toPath(sample.folder) },
+    checkpoint: checkpoint && { ...checkpoint, folder: toPath(checkpoint.folder), keep: checkpoint.keep ?? 3 },
+    sample: sample && {
+      ...sample,
+      folder: toPath(sample.folder),
+      count: sample.count ?? 64,
+      temperature: sample.temperature ?? 0.7,
+    },
   })
 }
 
