@@ -77,6 +77,11 @@ export interface GlowOptions extends ImageShape, CommonOptions {
 export type ModelConfig = { readonly kind: 'glow' } & Readonly<Required<Omit<GlowOptions, 'device'>>>
 
 export function createGlow(options: GlowOptions): Promise<FlowModel>
+export function estimateMemory(
+  model: ModelConfig,
+  train?: TrainOptions,
+): { readonly parameters: number; readonly stored: number; readonly inputs: number; readonly constant: number }
+
 export interface Latents {
   readonly data: Float32Array
   readonly count: number

@@ -3,7 +3,15 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
 import test from 'ava'
-import { createGlow, directionFromJSON, type Images, listDevices, loadModel, openDevice } from 'glowflow'
+import {
+  createGlow,
+  directionFromJSON,
+  estimateMemory,
+  type Images,
+  listDevices,
+  loadModel,
+  openDevice,
+} from 'glowflow'
 
 import { folder, initialized, slopes, slopesData, tiny } from './helpers.js'
 
@@ -43,6 +51,16 @@ test('the config has every option and builds the same model again', async (t) =>
   const images = slopes(16)
   await Promise.all([model.initialize(images), again.initialize(images)])
   t.deepEqual(await again.encode(images), await model.encode(images))
+})
+
+test('memory is estimated before anything is allocated', async (t) => {
+  const cifar10 = estimateMemory({ imageSize: 32, edgeBias: true }, { batchSize: 16 })
+  t.is(cifar10.parameters, 44_603_604)
+  t.true(cifar10.constant < cifar10.inputs && cifar10.inputs < cifar10.stored)
+  t.true(estimateMemory({ imageSize: 32, edgeBias: true }, { batchSize: 32 }).stored > cifar10.stored)
+  const model = await tiny()
+  t.is(estimateMemory(model.config).parameters, model.parameterCount)
+  t.throws(() => estimateMemory({ imageSize: 30 }, {}), { message: /imageSize/ })
 })
 
 test('without a seed one is drawn and kept', async (t) => {

@@ -37,6 +37,7 @@ test('the package exports what the contract names and what the CHANGELOG adds, a
     'GlowError',
     'createGlow',
     'directionFromJSON',
+    'estimateMemory',
     'idxFiles',
     'imagesInMemory',
     'listDevices',

@@ -7,15 +7,12 @@
 
 import { createWriteStream } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
-import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 
 import { SingleBar } from 'cli-progress'
 import {
   createGlow,
-  type Dataset,
   type GlowOptions,
-  idxFiles,
   type Images,
   type LabelledImages,
   type TrainEvent,
@@ -24,6 +21,8 @@ import {
   writePlot,
   writePngGrid,
 } from 'glowflow'
+
+import { mnist } from './mnist-data.ts'
 
 const preset = {
   model: { imageSize: 32, channels: 1, levels: 3, depth: 4, hidden: 64, seed: 1 },
@@ -41,14 +40,8 @@ const folder = join('runs', 'mnist')
 await rm(folder, { recursive: true, force: true })
 await mkdir(folder, { recursive: true })
 
-const mnist = join(dirname(createRequire(import.meta.url).resolve('mnist-data')), 'data')
-const read = (part: string): Promise<Dataset> =>
-  idxFiles(
-    { images: join(mnist, `${part}-images-idx3-ubyte`), labels: join(mnist, `${part}-labels-idx1-ubyte`) },
-    { pad: 2 },
-  )
-const [train, heldOut] = (await read('train')).split([0.98, 0.02])
-const test = await read('t10k')
+const [train, heldOut] = (await mnist('train')).split([0.98, 0.02])
+const test = await mnist('t10k')
 
 await using model = await createGlow(preset.model)
 const { depth, levels, hidden } = model.config

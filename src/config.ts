@@ -75,7 +75,7 @@ const glowRules: Rules<GlowOptions & { kind?: 'glow' }> = {
   learnTop: is.boolean,
 }
 
-/** The engine's `GlowConfig` of these options, as JSON, defaults left out. */
+/** The engine's `GlowConfig` of these options, as JSON, defaults left out but for a seed. */
 export function toGlowConfig(options: GlowOptions): string {
   check(options, glowRules, (usable) => engineSays(() => native.glowProblems(glowJson(usable))))
   return glowJson({ ...options, seed: options.seed ?? randomInt(2 ** 48 - 1) })

@@ -14,6 +14,7 @@ export { type Device, type DeviceInfo, type DeviceLike, type DeviceName, listDev
 export { type Direction, directionFromJSON, type DirectionJson } from './direction.js'
 export { GlowError, type GlowErrorCode, type OptionProblem } from './error.js'
 export type { FloatImages, Images, Latents, LatentScale } from './images.js'
+export { estimateMemory, type MemoryEstimate } from './memory.js'
 export {
   createGlow,
   type Evaluation,

@@ -149,6 +149,9 @@ export interface DeviceInfo {
   precisions: Array<string>
 }
 
+/** Of a `GlowConfig` and a `TrainConfig` as JSON, defaults left out. */
+export declare function estimateMemory(config: string, train: string): MemoryEstimate
+
 /** Bits per dimension over a dataset. */
 export interface Evaluation {
   /** Mean. */
@@ -233,6 +236,18 @@ export declare function listDevices(): Promise<Array<DeviceInfo>>
 
 /** A model from its file, or from a checkpoint's folder. */
 export declare function loadModel(path: string, device: Device): Promise<Model>
+
+/** Trained numbers of a model, and bytes of a training step by how activations are held. */
+export interface MemoryEstimate {
+  /** Trained numbers. */
+  parameters: number
+  /** Every activation kept. */
+  stored: number
+  /** Each step's input kept. */
+  inputs: number
+  /** Inputs rebuilt. */
+  constant: number
+}
 
 /** Where pixels are put in their bins. */
 export interface Noise {

@@ -773,7 +773,7 @@ if (
   }
 }
 
-const { Call, Dataset, Device, Mailbox, Model, Run, createGlow, glowProblems, idxFiles, imagesInMemory, listDevices, loadModel, openDevice, pngGrid, trainProblems, writePlot, writePngGrid } = nativeBinding
+const { Call, Dataset, Device, Mailbox, Model, Run, createGlow, estimateMemory, glowProblems, idxFiles, imagesInMemory, listDevices, loadModel, openDevice, pngGrid, trainProblems, writePlot, writePngGrid } = nativeBinding
 export { Call }
 export { Dataset }
 export { Device }
@@ -781,6 +781,7 @@ export { Mailbox }
 export { Model }
 export { Run }
 export { createGlow }
+export { estimateMemory }
 export { glowProblems }
 export { idxFiles }
 export { imagesInMemory }

@@ -145,11 +145,15 @@ export function startTraining(
   onEnd: () => void,
 ): TrainingRun {
   checkOne('data', data, datasetRule)
-  check(options, trainRules, (usable) => engineSays(() => native.trainProblems(trainJson(usable))))
-  return new Run(model, data, options, onEnd)
+  return new Run(model, data, options, toTrainConfig(options), onEnd)
 }
 
 /** The engine's `TrainConfig` of these options, as JSON, defaults left out. */
+export function toTrainConfig(options: TrainOptions): string {
+  check(options, trainRules, (usable) => engineSays(() => native.trainProblems(trainJson(usable))))
+  return trainJson(options)
+}
+
 function trainJson({ signal: _, activations, evaluate, checkpoint, sample, ...rest }: TrainOptions): string {
   return JSON.stringify({
     ...rest,
@@ -180,8 +184,13 @@ class Run implements TrainingRun {
   #news: Promise<void>
   #tell = (): void => {}
 
-  constructor(model: native.Model, data: Dataset, options: TrainOptions, onEnd: () => void) {
-    const { evaluate, signal } = options
+  constructor(
+    model: native.Model,
+    data: Dataset,
+    { evaluate, signal }: TrainOptions,
+    config: string,
+    onEnd: () => void,
+  ) {
     let settle = (): void => {}
     const wake = (): void => {
       settle()
@@ -190,12 +199,7 @@ class Run implements TrainingRun {
     }
     this.#news = this.#nextNews()
     this.#native = engineSays(() =>
-      model.train(
-        toDataset('data', data),
-        evaluate && toDataset('evaluate.data', evaluate.data),
-        trainJson(options),
-        wake,
-      ),
+      model.train(toDataset('data', data), evaluate && toDataset('evaluate.data', evaluate.data), config, wake),
     )
     this.#alive = setInterval(() => {}, 2 ** 31 - 1)
     const abort = (): void => this.#native.stop()

@@ -9,6 +9,7 @@ mod data;
 mod device;
 mod error;
 mod images;
+mod memory;
 mod model;
 mod options;
 mod picture;
