@@ -13,7 +13,7 @@ const { GLOWFLOW_REQUIRE: required } = process.env
 const skipped = /^skipped: (.+) \(no Vulkan driver\)$/
 const runners = [
   {
-    command: ['cargo', 'test', '--release', '--workspace'],
+    command: ['cargo', 'test', '--release', '--workspace', '--no-fail-fast'],
     count: (line) => {
       const [, passed, failed, ignored] = /^test result: .* (\d+) passed; (\d+) failed; (\d+) ignored/.exec(line) ?? []
       return { passed, failed, skipped: ignored }
