@@ -179,7 +179,7 @@ impl Model {
     ) -> napi::Result<PromiseRaw<'env, Float64ArraySlice<'env>>> {
         let (model, call) = (self.inner.clone(), call.inner.clone());
         let (images, noise) = (copied(images.copy())?, copied(noise.copy())?);
-        spawn(env, move || model.log_prob(&images, &noise, &call), |env, nats| Float64ArraySlice::copy_from(env, nats))
+        spawn(env, move || model.log_prob(&images, &noise, &call), Float64ArraySlice::copy_from)
     }
 
     /// Bits per dimension of each image.
@@ -193,11 +193,7 @@ impl Model {
     ) -> napi::Result<PromiseRaw<'env, Float64ArraySlice<'env>>> {
         let (model, call) = (self.inner.clone(), call.inner.clone());
         let (images, noise) = (copied(images.copy())?, copied(noise.copy())?);
-        spawn(
-            env,
-            move || model.bits_per_dim(&images, &noise, &call),
-            |env, bits| Float64ArraySlice::copy_from(env, bits),
-        )
+        spawn(env, move || model.bits_per_dim(&images, &noise, &call), Float64ArraySlice::copy_from)
     }
 
     /// Mean bits per dimension over a dataset.
@@ -271,11 +267,7 @@ impl Model {
     ) -> napi::Result<PromiseRaw<'env, Float32ArraySlice<'env>>> {
         let (model, call) = (self.inner.clone(), call.inner.clone());
         let (having, without) = (having.inner.clone(), without.inner.clone());
-        spawn(
-            env,
-            move || model.direction(&*having, &*without, &call),
-            |env, direction| Float32ArraySlice::copy_from(env, direction),
-        )
+        spawn(env, move || model.direction(&*having, &*without, &call), Float32ArraySlice::copy_from)
     }
 
     /// Each image once for each amount.

@@ -42,7 +42,7 @@ pub fn png_grid<'env>(
     options: GridOptions,
 ) -> napi::Result<PromiseRaw<'env, Uint8ArraySlice<'env>>> {
     let images = images.copy_bytes().map_err(|error| to_napi(&error))?;
-    spawn(env, move || picture::png_grid(&images, &options.into()), |env, png| Uint8ArraySlice::copy_from(env, png))
+    spawn(env, move || picture::png_grid(&images, &options.into()), Uint8ArraySlice::copy_from)
 }
 
 /// The same, written to a file.
