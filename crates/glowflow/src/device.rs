@@ -102,8 +102,8 @@ impl Device {
     }
 
     fn start(found: &Found) -> Result<Self> {
-        let (burn, pool) = match &found.adapter {
-            None => (BurnDevice::flex(), Some(thread_pool()?)),
+        let (burn, threads) = match &found.adapter {
+            None => (BurnDevice::flex(), Some(thread_count()?)),
             Some((kind, api)) => {
                 let options = BurnDevice::wgpu_options().device_kind(kind.clone()).graphics_api(*api);
                 // Drivers panic as well as fail.
@@ -111,19 +111,22 @@ impl Device {
                 (device.map_err(|error| Error::Internal { message: error.to_string() })?, None)
             }
         };
+        let internal = |error: &dyn std::fmt::Display| Error::Internal { message: error.to_string() };
         let (queue, jobs) = sync_channel::<Job>(QUEUE_BOUND);
+        let (ready, started) = sync_channel(1);
         thread::Builder::new()
             .name(format!("glowflow {}", found.info.name))
-            .spawn(move || {
-                for job in jobs {
-                    // On a GPU every job runs on this thread: the backend keeps a stream for each thread.
-                    match &pool {
-                        Some(pool) => pool.install(job),
-                        None => job(),
-                    }
+            .spawn(move || match threads.map(thread_pool).transpose() {
+                Err(error) => drop(ready.send(Err(error))),
+                Ok(_pool) => {
+                    // If nobody waits for it any more, the queue is closed as well.
+                    let _ = ready.send(Ok(()));
+                    // On a GPU, too, every job runs on this thread: the backend keeps a stream for each thread.
+                    jobs.into_iter().for_each(|job| job());
                 }
             })
-            .map_err(|error| Error::Internal { message: error.to_string() })?;
+            .map_err(|error| internal(&error))?;
+        started.recv().map_err(|error| internal(&error))??;
         Ok(Self { inner: Arc::new(Inner { info: found.info.clone(), burn, queue }) })
     }
 
@@ -175,18 +178,26 @@ pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Error {
     Error::Internal { message }
 }
 
-/// `GLOWFLOW_THREADS` threads, else one for each processor that this process may use (cgroup and affinity included).
-fn thread_pool() -> Result<rayon::ThreadPool> {
-    let threads = match std::env::var("GLOWFLOW_THREADS") {
-        Err(_) => thread::available_parallelism().map_or(1, usize::from),
+/// `GLOWFLOW_THREADS`, else one for each processor that this process may use (cgroup and affinity included).
+fn thread_count() -> Result<usize> {
+    match std::env::var("GLOWFLOW_THREADS") {
+        Err(_) => Ok(thread::available_parallelism().map_or(1, usize::from)),
         Ok(given) => given
             .parse()
             .ok()
             .filter(|count| (1..=1024).contains(count))
-            .ok_or_else(|| Error::option("GLOWFLOW_THREADS", "a whole number from 1 to 1024", given))?,
-    };
+            .ok_or_else(|| Error::option("GLOWFLOW_THREADS", "a whole number from 1 to 1024", given)),
+    }
+}
+
+/// A pool of which the current thread is one, so that all jobs run on it.
+///
+/// An allocator keeps an arena for each thread: jobs that ran on any thread would leave free memory in every arena, and
+/// the weights' and gradients' size would count once for each.
+fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
+        .use_current_thread()
         .thread_name(|index| format!("glowflow cpu {index}"))
         .build()
         .map_err(|error| Error::Internal { message: error.to_string() })

@@ -8,7 +8,8 @@ use burn::tensor::Tensor;
 /// One flat gradient for each parameter: what a step yields, a `Reducer` averages and the optimizer takes.
 #[derive(Debug, Default)]
 pub struct Gradients {
-    by_parameter: HashMap<ParamId, Tensor<1>>,
+    /// Boxed: a burn tensor is 640 bytes besides its values, which every empty place of the table would have, too.
+    by_parameter: HashMap<ParamId, Box<Tensor<1>>>,
 }
 
 impl Gradients {
@@ -16,19 +17,19 @@ impl Gradients {
     pub fn add<const D: usize>(&mut self, parameter: &Param<Tensor<D>>, gradient: Tensor<D>) {
         let mut gradient = gradient.flatten::<1>(0, D - 1);
         if let Some(sum) = self.by_parameter.remove(&parameter.id) {
-            gradient = sum + gradient;
+            gradient = *sum + gradient;
         }
-        self.by_parameter.insert(parameter.id, gradient);
+        self.by_parameter.insert(parameter.id, Box::new(gradient));
     }
 
     /// The parameter's gradient, flat.
     pub fn get(&self, parameter: ParamId) -> Option<&Tensor<1>> {
-        self.by_parameter.get(&parameter)
+        self.by_parameter.get(&parameter).map(|gradient| &**gradient)
     }
 
     /// Takes the parameter's gradient out.
     pub fn remove(&mut self, parameter: ParamId) -> Option<Tensor<1>> {
-        self.by_parameter.remove(&parameter)
+        self.by_parameter.remove(&parameter).map(|gradient| *gradient)
     }
 }
 

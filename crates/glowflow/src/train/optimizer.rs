@@ -46,10 +46,7 @@ impl ModuleMapper for Stepper<'_> {
         let Some(gradient) = self.gradients.remove(param.id) else {
             return param;
         };
-        let moments = self
-            .moments
-            .remove(&param.id)
-            .unwrap_or_else(|| Moments { first: gradient.zeros_like(), second: gradient.zeros_like() });
+        let moments = self.moments.remove(&param.id).unwrap_or_else(|| Moments::zeros(&gradient));
         let (id, values, mapper) = param.consume();
         let (values, moments) = adam::step(&self.adam, values, gradient, self.scale, moments);
         self.moments.insert(id, moments);

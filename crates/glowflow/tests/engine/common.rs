@@ -1,9 +1,13 @@
 //! Tools of the tests: seeded tensors, perturbed modules, and the devices to run on.
 
+use std::io::Write;
+
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device as BurnDevice, FloatDType, Tensor, TensorData};
+use glowflow::models::glow::Glow;
 use glowflow::random::{Key, Purpose};
-use glowflow::{Device, GlowConfig, ImageShape, Images};
+use glowflow::store;
+use glowflow::{Device, FlowModel, GlowConfig, ImageShape, Images};
 
 /// Draws from N(0, 1), the same in every run.
 pub fn normal<const D: usize>(shape: [usize; D], seed: u64, device: &BurnDevice) -> Tensor<D> {
@@ -64,7 +68,8 @@ pub fn wgpu_device(name: &str) -> Option<Device> {
     let Some(info) = found else {
         let required = std::env::var("GLOWFLOW_REQUIRE").is_ok_and(|what| what == "vulkan");
         assert!(!required, "{name}: GLOWFLOW_REQUIRE=vulkan but there is no Vulkan driver");
-        println!("skipped: {name} (no Vulkan driver)");
+        // Past the test runner's capture, which hides what passing tests print.
+        let _ = writeln!(std::io::stderr(), "skipped: {name} (no Vulkan driver)");
         return None;
     };
     Some(Device::open(&info.name).expect("a listed device opens"))
@@ -91,4 +96,36 @@ pub fn images(count: usize, shape: ImageShape, seed: u64) -> Images {
         }
     }
     Images::new(data, count, shape).unwrap()
+}
+
+/// The CPU; one queue for all tests.
+pub fn cpu() -> Device {
+    Device::open("cpu").expect("every machine has one")
+}
+
+/// 8-bit images as the flow sees them, each pixel in the middle of its bin.
+pub fn scaled(images: &Images) -> Tensor<4> {
+    let values: Vec<f32> = images.data.iter().map(|&pixel| (f32::from(pixel) + 0.5) / 256.0 - 0.5).collect();
+    let ImageShape { height, width, channels } = images.shape;
+    Tensor::from_data(TensorData::new(values, [images.count, height, width, channels]), &BurnDevice::flex())
+}
+
+/// Parameters on the CPU: actnorms set from images, then every parameter moved at random.
+pub fn glow(config: &GlowConfig, deviation: f32) -> Glow {
+    let mut glow = Glow::new(config, &BurnDevice::flex());
+    glow.initialize(vec![scaled(&images(16, config.image, 3))]).expect("these images vary");
+    perturbed(glow, deviation, 4)
+}
+
+/// A model of these parameters on a device, by way of a file: it counts as initialized.
+pub fn loaded(config: &GlowConfig, glow: &Glow, device: &Device) -> FlowModel {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    store::model::write(&path, config, glow, true, 0).unwrap();
+    FlowModel::load(&path, device).unwrap()
+}
+
+/// A model of [`glow`]'s parameters on the CPU.
+pub fn model(config: &GlowConfig, deviation: f32) -> FlowModel {
+    loaded(config, &glow(config, deviation), &cpu())
 }

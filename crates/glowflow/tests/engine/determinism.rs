@@ -1,1 +1,131 @@
-//! todo
+//! One image gives the same bits alone, in any batch and on any number of threads, by every kernel of the CPU.
+
+use burn::tensor::{Device as BurnDevice, Tensor};
+use glowflow::data::{Dataset, InMemory, PrefetchedBatch};
+use glowflow::flow::{Gradients, named_parameters};
+use glowflow::kernels::{Path, available_paths, force};
+use glowflow::models::glow::{Glow, RunningGlow};
+use glowflow::train::{Activations, Identity, Trainer};
+use glowflow::{GlowConfig, TrainConfig};
+use rayon::ThreadPoolBuilder;
+
+use crate::common::{glow, images, scaled, tiny, values};
+
+const IMAGES: usize = 7;
+
+/// Large enough for kernels to share out among threads; widths that are no multiple of a vector's.
+fn config() -> GlowConfig {
+    GlowConfig { hidden: 72, edge_bias: true, ..tiny(16, 16, 3) }
+}
+
+/// What `work` returns on each number of threads.
+fn on_threads<T: Send>(path: Path, work: impl Fn() -> T + Sync) -> Vec<T> {
+    [1, 2, 3]
+        .map(|threads| {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            // The path is the thread's own, and `install` changes the thread.
+            pool.install(|| force(path, &work))
+        })
+        .into()
+}
+
+fn cpu_paths() -> impl Iterator<Item = Path> {
+    let paths: Vec<_> = available_paths().into_iter().filter(|path| matches!(path, Path::Cpu(_))).collect();
+    assert!(!paths.is_empty());
+    paths.into_iter()
+}
+
+/// Each image's latents, log-probability and decoded pixels, with so many images at once.
+fn run(running: &RunningGlow, x: &Tensor<4>, batch: usize) -> Vec<[Vec<f64>; 3]> {
+    let [_, height, width, channels] = x.dims();
+    let mut found = Vec::new();
+    for start in (0..IMAGES).step_by(batch) {
+        let count = batch.min(IMAGES - start);
+        let part = x.clone().slice([start..start + count, 0..height, 0..width, 0..channels]);
+        let encoded = running.encode(part).unwrap();
+        let back = values(running.decode(&encoded.latents).unwrap());
+        let latents: Vec<Vec<f64>> = encoded.latents.into_iter().map(values).collect();
+        let log_prob = values(encoded.log_prob);
+        for image in 0..count {
+            let of = |all: &[f64]| all[image * all.len() / count..(image + 1) * all.len() / count].to_vec();
+            found.push([latents.iter().flat_map(|scale| of(scale)).collect(), of(&log_prob), of(&back)]);
+        }
+    }
+    found
+}
+
+#[test]
+fn an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
+    let config = config();
+    let running = RunningGlow::new(&glow(&config, 0.02), &config, true);
+    let x = scaled(&images(IMAGES, config.image, 5));
+    for path in cpu_paths() {
+        let alone = force(path, || run(&running, &x, 1));
+        for batch in [1, 2, 5, 7] {
+            for (threads, found) in on_threads(path, || run(&running, &x, batch)).into_iter().enumerate() {
+                for (image, (found, alone)) in found.iter().zip(&alone).enumerate() {
+                    for (what, (found, alone)) in ["latents", "log_prob", "pixels"].iter().zip(found.iter().zip(alone))
+                    {
+                        assert!(
+                            found.iter().map(|v| v.to_bits()).eq(alone.iter().map(|v| v.to_bits())),
+                            "{path:?}: {what} of image {image} in a batch of {batch} on {} threads",
+                            threads + 1
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_are_the_same_bits_on_any_number_of_threads() {
+    let config = config();
+    let glow = glow(&config, 0.02);
+    let x = scaled(&images(IMAGES, config.image, 5));
+    let cotangent = Tensor::full([IMAGES], -0.01, &BurnDevice::flex());
+    for path in cpu_paths() {
+        for activations in [Activations::Stored, Activations::Inputs, Activations::Constant] {
+            let found = on_threads(path, || {
+                let running = RunningGlow::new(&glow, &config, false);
+                let mut gradients = Gradients::default();
+                let tape = running.forward(x.clone(), activations).unwrap();
+                running.backward(tape, &cotangent, &mut gradients).unwrap();
+                let parameters = named_parameters(&glow);
+                let of = |parameter: &glowflow::flow::NamedParameter| gradients.get(parameter.id).cloned().map(values);
+                parameters.iter().map(|parameter| (parameter.name.clone(), of(parameter))).collect::<Vec<_>>()
+            });
+            assert!(found[0].iter().all(|(_, gradient)| gradient.is_some()), "every parameter has a gradient");
+            for other in &found[1..] {
+                for (one, other) in found[0].iter().zip(other) {
+                    assert!(one == other, "{path:?}, {activations:?}: the gradient of {} differs", one.0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn trained_weights_are_the_same_bits_on_any_number_of_threads() {
+    let config = config();
+    let data = InMemory::new(images(IMAGES, config.image, 5), None, None).unwrap();
+    let start = glow(&config, 0.02);
+    let train = || {
+        let mut glow: Glow = start.clone();
+        let options = TrainConfig { clip_norm: 0.1, ..TrainConfig::default() };
+        let mut trainer = Trainer::new(&options, Activations::Constant, Box::new(Identity));
+        let mut found = Vec::new();
+        for step in 1..=3 {
+            let indices: Vec<usize> = (0..IMAGES).collect();
+            let batch = PrefetchedBatch { step, batch: data.batch(&indices).unwrap(), indices };
+            let outcome = trainer.step(&mut glow, &config, &batch, 1e-3, step, &BurnDevice::flex()).unwrap();
+            found.push(vec![outcome.loss, outcome.gradient_norm, f64::from(outcome.rebuild_error.unwrap_or(0.0))]);
+        }
+        found.extend(named_parameters(&glow).into_iter().map(|parameter| values(parameter.values)));
+        found
+    };
+    for path in cpu_paths() {
+        let found = on_threads(path, train);
+        assert!(found.iter().all(|other| *other == found[0]), "{path:?}");
+    }
+}

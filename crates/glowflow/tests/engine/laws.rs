@@ -31,12 +31,8 @@ fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     let mut case = |name: String, layer: Box<dyn Laws>, shape| cases.push((name, layer, shape));
     let kinds = [Kind::Additive, Kind::Sigmoid, Kind::Bounded];
-    let permutations = [
-        PermutationKind::Conv1x1Lu,
-        PermutationKind::Conv1x1,
-        PermutationKind::Shuffle,
-        PermutationKind::Reverse,
-    ];
+    let permutations =
+        [PermutationKind::Conv1x1Lu, PermutationKind::Conv1x1, PermutationKind::Shuffle, PermutationKind::Reverse];
     let mix = |kind, channels: usize| Mix {
         actnorm: ActNorm::new(channels, &device),
         permutation: Permutation::new(kind, channels, 3, 1, &device),
@@ -46,8 +42,12 @@ fn cases() -> Vec<Case> {
             case(format!("mix {kind:?}"), Box::new(perturbed(mix(kind, shape[3]), 0.1, 1)), shape);
         }
     }
-    let coupling = |kind, [_, height, width, channels]: [usize; 4], hidden, edge_bias| {
-        CouplingConfig { kind, channels, size: [height, width], hidden, edge_bias }
+    let coupling = |kind, [_, height, width, channels]: [usize; 4], hidden, edge_bias| CouplingConfig {
+        kind,
+        channels,
+        size: [height, width],
+        hidden,
+        edge_bias,
     };
     for kind in kinds {
         for edge in [false, true] {
@@ -60,7 +60,11 @@ fn cases() -> Vec<Case> {
                 ([2, 2, 2, 96], 70),
             ] {
                 let layer: Coupling = coupling(kind, shape, hidden, edge).init(3, 1, &device);
-                case(format!("coupling {kind:?} edge {edge} hidden {hidden}"), Box::new(perturbed(layer, 0.1, 2)), shape);
+                case(
+                    format!("coupling {kind:?} edge {edge} hidden {hidden}"),
+                    Box::new(perturbed(layer, 0.1, 2)),
+                    shape,
+                );
             }
         }
     }
@@ -149,7 +153,7 @@ impl Truth {
 }
 
 /// Each parameter's gradient in the order of [`named_parameters`]; empty where it has none.
-fn by_autodiff<M: Module>(module: &M, tape: &TapeGradients) -> Vec<Vec<f64>> {
+pub fn by_autodiff<M: Module>(module: &M, tape: &TapeGradients) -> Vec<Vec<f64>> {
     struct Visitor<'a>(&'a TapeGradients, Vec<Vec<f64>>);
     impl ModuleVisitor for Visitor<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

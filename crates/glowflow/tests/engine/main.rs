@@ -3,9 +3,11 @@
 mod common;
 mod determinism;
 mod distribution;
+mod files;
 mod invariants;
 mod laws;
 mod memory;
 mod models;
+mod peak;
 mod training;
 mod wgpu;

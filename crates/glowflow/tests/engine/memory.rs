@@ -1,1 +1,21 @@
-//! todo
+//! Memory that does not grow with depth.
+
+use crate::peak::{self, Peak};
+
+/// K = 64 may need this much more than K = 8.
+const TOLERANCE: f64 = 0.05;
+
+#[test]
+fn peak_memory_of_a_step_does_not_grow_with_depth() {
+    let of = |depth| Peak::of(depth, &["--exact", "memory::child", "--nocapture"]);
+    let (shallow, deep) = (of(8), of(64));
+    let growth = deep.rest() as f64 / shallow.rest() as f64 - 1.0;
+    println!("{shallow:?} {deep:?}: {:.2} %", 100.0 * growth);
+    assert!(growth.abs() < TOLERANCE, "the rest grows by {:.1} %: {shallow:?}, {deep:?}", 100.0 * growth);
+}
+
+/// Nothing by itself: [`Peak::of`] runs it in a process of its own.
+#[test]
+fn child() {
+    peak::answer_if_asked();
+}
