@@ -64,13 +64,13 @@ export interface Evaluation {
 }
 
 export interface Verification {
-  /** Largest difference of a value that came back, in levels of 256. */
+  /** Largest difference of a scaled value, around [-0.5, 0.5), that came back: half a level of 8 bits is 1/512. */
   readonly maxError: number
   /** 8-bit values that differ. */
   readonly pixelMismatches: number
   /** Largest condition number of a 1x1 convolution. */
   readonly maxConditionNumber: number
-  /** Path of the layer with it. */
+  /** Path of the flow step that alone inverts worst. */
   readonly worstLayer: string
 }
 

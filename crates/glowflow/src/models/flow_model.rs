@@ -190,7 +190,7 @@ impl FlowModel {
             if !model.initialized() {
                 return Err(Error::NotInitialized);
             }
-            work(&*state.running(model.config()))
+            work(&state.running(model.config()))
         })
     }
 

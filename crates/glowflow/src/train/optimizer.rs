@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::Tensor;
 
 use super::config::OptimizerConfig;
-use crate::flow::Gradients;
+use crate::flow::{Gradients, NamedParameter, named_parameters};
 use crate::kernels::adam::{self, Moments};
 
 /// Adam (Kingma & Ba 2015, algorithm 1) and its state.
@@ -22,6 +22,16 @@ impl Adam {
     /// Without moments yet.
     pub fn new(config: OptimizerConfig) -> Self {
         Self { config, ..Self::default() }
+    }
+
+    /// Makes the moments of a module's parameters, those that are not there yet.
+    ///
+    /// Before the first step's activations: the moments stay, and between freed activations they would leave gaps in
+    /// the memory that the next ones do not fit.
+    pub fn make_moments<M: Module>(&mut self, module: &M) {
+        for NamedParameter { id, values, .. } in named_parameters(module) {
+            self.moments.entry(id).or_insert_with(|| Moments::zeros(&values));
+        }
     }
 
     /// The module one step on, along the gradients times `scale`. A parameter without a gradient stays.

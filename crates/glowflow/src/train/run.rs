@@ -1,5 +1,6 @@
 //! A training run from its first step to its last.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -82,6 +83,8 @@ impl FlowModel {
             control,
             on_event,
             started,
+            evaluated: None,
+            sampled: None,
             last_checkpoint: None,
         }
         .go(data)
@@ -112,7 +115,10 @@ struct Run<'a> {
     control: &'a Control,
     on_event: &'a mut dyn FnMut(TrainEvent),
     started: Instant,
-    last_checkpoint: Option<(u64, std::path::PathBuf)>,
+    /// Steps at which these were done last.
+    evaluated: Option<u64>,
+    sampled: Option<u64>,
+    last_checkpoint: Option<(u64, PathBuf)>,
 }
 
 impl Run<'_> {
@@ -205,9 +211,10 @@ impl Run<'_> {
         })
     }
 
-    /// Whether something that is done every so many steps is due.
-    fn is_due(&self, every: u64, at_the_end: bool) -> bool {
-        at_the_end || self.model.step() % every == 0
+    /// Whether what is done every so many steps, and was done last at `last`, is due.
+    fn is_due(&self, every: u64, last: Option<u64>, at_an_end: bool) -> bool {
+        let step = self.model.step();
+        last != Some(step) && (at_an_end || step.is_multiple_of(every))
     }
 
     fn watch(&mut self, step: u64, rebuild_error: Option<f32>) {
@@ -224,11 +231,11 @@ impl Run<'_> {
 
     fn evaluate(&mut self, at_the_end: bool) -> Result<()> {
         let (Some(evaluate), Some(data)) = (&self.config.evaluate, self.held_out) else { return Ok(()) };
-        let step = self.model.step();
-        // At the end of the run, unless the last step was due anyhow.
-        if !self.is_due(evaluate.every, at_the_end) || (at_the_end && step % evaluate.every == 0) {
+        if !self.is_due(evaluate.every, self.evaluated, at_the_end) {
             return Ok(());
         }
+        let step = self.model.step();
+        self.evaluated = Some(step);
         let call = Call { cancel: self.control.stopped.clone(), batch_size: None };
         match self.model.evaluate(data, evaluate.limit, self.config.seed, &call) {
             Ok(evaluation) => self.tell(TrainEvent::EvaluationEnd { step, evaluation }),
@@ -240,10 +247,11 @@ impl Run<'_> {
 
     fn sample(&mut self, at_an_end: bool) -> Result<()> {
         let Some(SampleConfig { folder, every, count, temperature }) = &self.config.sample else { return Ok(()) };
-        if !self.is_due(*every, at_an_end) {
+        if !self.is_due(*every, self.sampled, at_an_end) {
             return Ok(());
         }
         let step = self.model.step();
+        self.sampled = Some(step);
         let images = self.model.sample(*count, *temperature, self.config.seed, &Call::default())?;
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let path = folder.join(format!("step-{step:08}.png"));
@@ -254,11 +262,11 @@ impl Run<'_> {
 
     fn checkpoint(&mut self, at_the_end: bool) -> Result<()> {
         let Some(to) = &self.config.checkpoint else { return Ok(()) };
-        let step = self.model.step();
-        let written = self.last_checkpoint.as_ref().is_some_and(|(last, _)| *last == step);
-        if written || !self.is_due(to.every, at_the_end) {
+        let last = self.last_checkpoint.as_ref().map(|(step, _)| *step);
+        if !self.is_due(to.every, last, at_the_end) {
             return Ok(());
         }
+        let step = self.model.step();
         let path = checkpoint::write(self.model, self.config, self.activations, to)?;
         self.last_checkpoint = Some((step, path.clone()));
         self.tell(TrainEvent::CheckpointEnd { step, path });

@@ -54,6 +54,7 @@ impl Trainer {
         step: u64,
         device: &Device,
     ) -> Result<StepOutcome> {
+        self.optimizer.make_moments(glow);
         let x = training_batch(&batch.batch.images, &batch.indices, model.bits, self.config.seed, batch.step, device);
         let (count, dims) = (batch.indices.len() as f64, model.image.dims() as f64);
         let mut gradients = Gradients::default();
