@@ -61,8 +61,9 @@ fn on_cpu<const D: usize>(
     second: &mut [f32],
 ) -> Tensor<D> {
     let shape = values.dims();
-    let flat = values.reshape([gradient.len()]).try_into_primitive::<Flex>().expect("as the gradient");
-    let mut flat = flat.to_contiguous();
+    // One expression: a second handle, even to a view, would make `storage_mut` copy.
+    let mut flat =
+        values.reshape([gradient.len()]).try_into_primitive::<Flex>().expect("as the gradient").to_contiguous();
     cpu::adam::step(adam, flat.storage_mut(), gradient, scale, first, second);
     Tensor::<1>::from_primitive::<Flex>(flat).reshape(shape)
 }

@@ -10,17 +10,16 @@ use glowflow::{Control, Device, FlowModel, GlowConfig, ImageShape, Images, Train
 
 /// Asks a child to measure at this depth.
 const DEPTH: &str = "GLOWFLOW_PEAK_DEPTH";
-/// The line on which a child answers begins so.
+/// A child's answer follows this.
 const ANSWER: &str = "peak memory:";
-const STEPS: u64 = 3;
-const BATCH: usize = 64;
+/// The second step's peak has the moments, too.
+const STEPS: u64 = 2;
+const BATCH: usize = 256;
 const HIDDEN: usize = 64;
 
 /// What a child process found, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Peak {
-    /// Steps of flow of each level.
-    pub depth: usize,
     /// Resident before the model was made: the program itself, its threads, the data.
     pub before: u64,
     /// Largest resident size of the process.
@@ -41,7 +40,7 @@ impl Peak {
             .split_whitespace()
             .map(|number| number.parse().expect("a number of bytes"))
             .collect();
-        Self { depth, before: numbers[0], peak: numbers[1], trained: numbers[2] }
+        Self { before: numbers[0], peak: numbers[1], trained: numbers[2] }
     }
 
     /// What does not belong to the weights: the program, the data and the activations.
