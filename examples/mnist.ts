@@ -29,7 +29,7 @@ const preset = {
   train: {
     seconds: 150,
     batchSize: 32,
-    optimizer: { learningRate: 1e-3 },
+    optimizer: { learningRate: 5e-3 },
     schedule: 'cosine',
     warmup: 100,
     seed: 1,
