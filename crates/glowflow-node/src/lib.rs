@@ -5,6 +5,11 @@
 //! thread of the engine ever sees JavaScript's memory. Whatever takes time runs on a thread of its own, never on
 //! Node's.
 
+#![cfg_attr(
+    test,
+    allow(dead_code, reason = "napi exports nothing from a test build, which clippy checks all the same")
+)]
+
 mod data;
 mod device;
 mod error;

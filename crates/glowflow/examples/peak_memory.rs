@@ -14,7 +14,7 @@ fn main() {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     println!("MiB  process peak  weights, gradients, moments  the rest");
     for depth in [8, 16, 32, 64] {
-        let found = Peak::of(depth, HIDDEN, &[]);
+        let found = Peak::of(depth, HIDDEN, |_| {});
         let [peak, trained, rest] = [found.peak, found.trained, found.rest()].map(mib);
         println!("K={depth:<3} {peak:11.1}  {trained:27.1}  {rest:8.1}");
     }
