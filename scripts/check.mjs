@@ -12,7 +12,8 @@ const checks = [
   ['git', 'diff', '--exit-code', '--stat', '--', ...generated],
   ['tsc', '--noEmit'],
   ['publint', '--strict'],
-  ['attw', '--pack', '.', '--profile', 'esm-only'],
+  // Resolution as in Node 10 knows no `#native`: the profile leaves it out, but attw's exit code does not.
+  ['attw', '--pack', '.', '--profile', 'esm-only', '--ignore-rules', 'internal-resolution-error'],
 ]
 
 for (const [program, ...args] of checks) {
