@@ -256,14 +256,27 @@ impl FlowModel {
 
     /// The images of these latents, cut into bins of the model's bits.
     pub fn decode(&self, latents: &Latents, call: &Call) -> Result<Images> {
-        let values = self.decode_scaled(latents, call)?;
+        let values = self.decode_finite(latents, call)?;
         self.images(dequantize::to_bytes(&values, self.inner.config.bits))
     }
 
     /// The images of these latents as pixel values in [0, 256), not cut into bins.
     pub fn decode_float(&self, latents: &Latents, call: &Call) -> Result<FloatImages> {
-        let values = self.decode_scaled(latents, call)?;
+        let values = self.decode_finite(latents, call)?;
         self.images(dequantize::to_floats(values))
+    }
+
+    /// [`Error::NotFinite`] for latents at which the inverse overflows: an affine scale can be too small to divide by.
+    fn decode_finite(&self, latents: &Latents, call: &Call) -> Result<Vec<f32>> {
+        let values = self.decode_scaled(latents, call)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(at) => Err(Error::NotFinite {
+                what: format!("image {}", at / latents.dims),
+                step: self.step(),
+                layer: "what was decoded".into(),
+            }),
+        }
     }
 
     fn images<T: Clone>(&self, data: Vec<T>) -> Result<Batch<T>> {
@@ -272,7 +285,8 @@ impl FlowModel {
         Batch::new(data, count, shape)
     }
 
-    fn decode_scaled(&self, latents: &Latents, call: &Call) -> Result<Vec<f32>> {
+    /// Scaled values, whatever they are.
+    pub(super) fn decode_scaled(&self, latents: &Latents, call: &Call) -> Result<Vec<f32>> {
         let dims = self.inner.config.image.dims();
         if latents.dims != dims || latents.data.len() != latents.count * dims {
             let received = format!("{} values in {} rows of {}", latents.data.len(), latents.count, latents.dims);

@@ -30,10 +30,9 @@ impl FlowModel {
     pub fn verify(&self, pixels: &Pixels, call: &Call) -> Result<Verification> {
         let noise = Noise::midpoint();
         let latents = self.encode(pixels, &noise, call)?;
-        let back = self.decode_float(&latents, call)?;
+        let back = self.decode_scaled(&latents, call)?;
         let bits = self.config().bits;
         let scaled = dequantize::scaled_values(pixels, 0..pixels.count(), bits, &noise, 0);
-        let back: Vec<f32> = back.data.iter().map(|value| value / 256.0 - 0.5).collect();
         let max_error = scaled.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, larger);
         let (truth, found) = (dequantize::to_bytes(&scaled, bits), dequantize::to_bytes(&back, bits));
         let pixel_mismatches = truth.iter().zip(&found).filter(|(a, b)| a != b).count();

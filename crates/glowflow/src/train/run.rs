@@ -252,7 +252,14 @@ impl Run<'_> {
         }
         let step = self.model.step();
         self.sampled = Some(step);
-        let images = self.model.sample(*count, *temperature, self.config.seed, &Call::default())?;
+        let images = match self.model.sample(*count, *temperature, self.config.seed, &Call::default()) {
+            // A young model may not invert everywhere: no reason to end its training.
+            Err(error @ Error::NotFinite { .. }) => {
+                self.tell(TrainEvent::Warning { step, code: "SAMPLE_NOT_FINITE", message: error.to_string() });
+                return Ok(());
+            }
+            images => images?,
+        };
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let path = folder.join(format!("step-{step:08}.png"));
         write_png_grid(&path, &images, &GridOptions::default())?;

@@ -500,3 +500,17 @@ fn the_smallest_model_works() {
     let cut = data.data.iter().map(|v| v >> 7 << 7).collect();
     all_equal(&model.decode(&latents, &Call::default()).unwrap(), &Images::new(cut, 4, config.image).unwrap(), "1 bit");
 }
+
+#[test]
+fn an_inverse_that_overflows_is_an_error_and_never_a_black_pixel() {
+    let config = tiny(4, 4, 1);
+    let mut broken = glow(&config, 0.05);
+    let bias = &mut broken.levels[0].steps[0].coupling.net.last.bias;
+    // A raw scale of -200: its sigmoid is 0 in f32, and what it was multiplied with is lost.
+    *bias = bias.clone().map(|bias| bias.sub_scalar(200.0));
+    let model = loaded(&config, &broken, &cpu());
+    let error = model.sample(3, 1.0, 1, &Call::default()).unwrap_err();
+    assert_eq!(error.code(), "ERR_GLOW_NOT_FINITE", "{error}");
+    let pixels = bytes(&images(2, config.image, 3));
+    assert!(model.verify(&pixels, &Call::default()).unwrap().max_error.is_nan());
+}
