@@ -2,6 +2,7 @@
 //!
 //! Kingma & Dhariwal 2018, figure 2b.
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use burn::module::Module;
@@ -9,7 +10,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::config::GlowConfig;
 use crate::error::Result;
-use crate::flow::{Cotangent, Gradients, Invertible, Layer, Pullback, accumulator};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Pullback, accumulator};
 use crate::kernels::coupling::halves;
 use crate::layers::{CouplingConfig, FlowStep, PreparedStep, SavedStep, squeeze, unsqueeze};
 use crate::priors::{PreparedSplit, PreparedTop, Split, TopPrior};
@@ -152,10 +153,26 @@ impl RunningGlow {
         }
     }
 
-    /// Every step with its path, in the order of the forward pass.
-    pub fn paths(&self) -> impl Iterator<Item = (usize, usize, String)> + use<> {
-        let (levels, depth) = (self.config.levels, self.config.depth);
-        (0..levels).flat_map(move |l| (0..depth).map(move |k| (l, k, step_path(l, k))))
+    /// Goes through the steps in the order of the forward pass: path, step, input and output, until `visit` breaks off.
+    pub fn walk<B>(
+        &self,
+        x: Tensor<4>,
+        mut visit: impl FnMut(String, &PreparedStep, Tensor<4>, &Forward) -> Result<ControlFlow<B>>,
+    ) -> Result<ControlFlow<B>> {
+        let mut x = x;
+        for l in 0..self.config.levels {
+            // Between two levels the first half of the channels goes on.
+            x = squeeze(if l == 0 { x } else { halves(&x).0 });
+            for k in 0..self.config.depth {
+                let step = self.step(l, k)?;
+                let out = step.forward(x.clone());
+                if let ControlFlow::Break(found) = visit(step_path(l, k), &step, x, &out)? {
+                    return Ok(ControlFlow::Break(found));
+                }
+                x = out.z;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Latents and log-probability of scaled images, `[batch, height, width, channels]`.

@@ -1,5 +1,7 @@
 //! How well a model inverts on given images, and where it does worst.
 
+use std::ops::ControlFlow;
+
 use burn::tensor::Tensor;
 use serde::Serialize;
 
@@ -8,8 +10,6 @@ use super::flow_model::{Call, FlowModel};
 use super::glow::RunningGlow;
 use crate::error::Result;
 use crate::flow::Invertible;
-use crate::kernels::coupling::halves;
-use crate::layers::squeeze;
 
 /// What [`FlowModel::verify`] found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -66,23 +66,14 @@ struct Worst {
 impl Worst {
     /// Inverts each step on the true activations.
     fn after(mut self, glow: &RunningGlow, x: Tensor<4>) -> Result<Self> {
-        let mut x = x;
-        let mut level = usize::MAX;
-        for (l, k, path) in glow.paths() {
-            if l != level {
-                // Between two levels the first half of the channels goes on.
-                x = squeeze(if l == 0 { x } else { halves(&x).0 });
-                level = l;
-            }
-            let step = glow.step(l, k)?;
-            let z = step.forward(x.clone()).z;
-            let error = (step.inverse(z.clone())? - x).abs().max().into_scalar::<f32>();
+        let _: ControlFlow<()> = glow.walk(x, |path, step, x, out| {
+            let error = (step.inverse(out.z.clone())? - x).abs().max().into_scalar::<f32>();
             if larger(self.error, error) != self.error {
                 (self.error, self.layer) = (error, path);
             }
             self.condition = self.condition.max(step.mix.condition_number());
-            x = z;
-        }
+            Ok(ControlFlow::Continue(()))
+        })?;
         Ok(self)
     }
 }

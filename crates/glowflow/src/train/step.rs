@@ -1,6 +1,7 @@
 //! One step of training: forward, backward, clip, update. Nothing that is not finite reaches the weights.
 
 use std::f64::consts::LN_2;
+use std::ops::ControlFlow;
 
 use burn::tensor::{Device, Tensor};
 
@@ -9,10 +10,8 @@ use super::optimizer::Adam;
 use super::reducer::Reducer;
 use crate::data::PrefetchedBatch;
 use crate::error::{Error, Result};
-use crate::flow::{Gradients, Invertible, NamedParameter, named_parameters};
-use crate::kernels::coupling::halves;
+use crate::flow::{Gradients, NamedParameter, named_parameters};
 use crate::kernels::reduce::sum_of_squares;
-use crate::layers::squeeze;
 use crate::models::glow::{Glow, RunningGlow};
 use crate::models::{GlowConfig, training_batch};
 
@@ -103,19 +102,12 @@ fn gradient_norm(glow: &Glow, gradients: &Gradients, step: u64) -> Result<f64> {
 
 /// Path of the first step of flow whose output or log-determinant is not finite.
 fn first_not_finite(running: &RunningGlow, x: Tensor<4>) -> Result<String> {
-    let mut x = x;
-    let mut level = usize::MAX;
-    for (l, k, path) in running.paths() {
-        if l != level {
-            x = squeeze(if l == 0 { x } else { halves(&x).0 });
-            level = l;
-        }
-        let out = running.step(l, k)?.forward(x);
-        let sum = out.z.clone().abs().sum().into_scalar::<f64>() + out.log_det.sum().into_scalar::<f64>();
-        if !sum.is_finite() {
-            return Ok(path);
-        }
-        x = out.z;
-    }
-    Ok("the priors".to_owned())
+    let found = running.walk(x, |path, _, _, out| {
+        let sum = out.z.clone().abs().sum().into_scalar::<f64>() + out.log_det.clone().sum().into_scalar::<f64>();
+        Ok(if sum.is_finite() { ControlFlow::Continue(()) } else { ControlFlow::Break(path) })
+    })?;
+    Ok(match found {
+        ControlFlow::Break(path) => path,
+        ControlFlow::Continue(()) => "the priors".to_owned(),
+    })
 }

@@ -90,3 +90,9 @@ fn pixels_come_back_from_wgpu_and_samples_are_the_cpus() {
     assert!(furthest <= 1, "a pixel of a sample is {furthest} off");
     assert_eq!(there.sample(3, 0.7, 3, &call).unwrap(), found.slice(0..3));
 }
+
+#[test]
+fn the_self_check_of_hardware_gpus_passes_on_wgpu() {
+    let Some(device) = wgpu_device("self-check on wgpu") else { return };
+    glowflow::models::self_check::check(&tiny(8, 8, 3), 5, &device).unwrap();
+}
