@@ -9,7 +9,7 @@ use napi::bindgen_prelude::{PromiseRaw, ToNapiValue, spawn_blocking};
 use napi::{Env, Error};
 use napi_derive::napi;
 
-use crate::error::{from_panic, to_napi};
+use crate::error::to_napi;
 
 /// What may be said about any call: how many images at once, and that it is no longer wanted.
 #[napi]
@@ -51,5 +51,5 @@ where
 
 /// `work`, with a panic turned into an error.
 pub fn guard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(from_panic(&*panic)))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(glowflow::Error::from_panic(&*panic, "the engine")))
 }

@@ -1,6 +1,5 @@
 //! Where tensors live and work is done.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -107,7 +106,8 @@ impl Device {
             Some((kind, api)) => {
                 let options = BurnDevice::wgpu_options().device_kind(kind.clone()).graphics_api(*api);
                 // Drivers panic as well as fail.
-                let device = catch_unwind(AssertUnwindSafe(|| options.init())).map_err(panicked)?;
+                let device = catch_unwind(AssertUnwindSafe(|| options.init()))
+                    .map_err(|panic| Error::from_panic(&*panic, "the driver"))?;
                 (device.map_err(|error| Error::Internal { message: error.to_string() })?, None)
             }
         };
@@ -146,7 +146,8 @@ impl Device {
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let (done, result) = sync_channel(1);
         let job = Box::new(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(panic)));
+            let outcome = catch_unwind(AssertUnwindSafe(work))
+                .unwrap_or_else(|panic| Err(Error::from_panic(&*panic, "the engine")));
             // The caller waits below; if it is gone, so is the need for the result.
             let _ = done.send(outcome);
         });
@@ -166,16 +167,6 @@ impl std::fmt::Debug for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Device").field(&self.inner.info.name).finish()
     }
-}
-
-/// A panic's message as an error.
-pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Error {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(|message| (*message).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned());
-    Error::Internal { message }
 }
 
 /// `GLOWFLOW_THREADS`, else one for each processor that this process may use (cgroup and affinity included).

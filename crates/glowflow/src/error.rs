@@ -1,5 +1,6 @@
 //! The engine's one error type.
 
+use std::any::Any;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -149,6 +150,13 @@ impl Error {
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+
+    /// An [`Error::Internal`] from what `catch_unwind` caught; `what` panicked.
+    pub fn from_panic(panic: &(dyn Any + Send), what: &str) -> Self {
+        let message = panic.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::Internal { message: format!("{what} panicked: {}", message.unwrap_or("without a message")) }
     }
 
     /// The stable code, the `code` of a `GlowError` in TypeScript.

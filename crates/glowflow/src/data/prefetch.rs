@@ -89,18 +89,13 @@ fn read_ahead(dataset: &dyn Dataset, mut order: Order, from: u64, sender: &SyncS
     for step in from.. {
         let indices = order.batch(step);
         let read = catch_unwind(AssertUnwindSafe(|| read_batch(dataset, &indices)))
-            .unwrap_or_else(|panic| Err(Error::Internal { message: panic_message(&*panic) }))
+            .unwrap_or_else(|panic| Err(Error::from_panic(&*panic, "the data set")))
             .map(|batch| PrefetchedBatch { step, indices, batch });
         let failed = read.is_err();
         if sender.send(read).is_err() || failed {
             return;
         }
     }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the data set panicked: {}", message.unwrap_or("without a message"))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ impl Evaluation {
 }
 
 /// Log-probability of a `bits`-bit image from the log-density of its scaled values, whose bins are 2^-bits wide; nats.
-pub(super) fn discrete_log_prob(log_density: f64, shape: ImageShape, bits: u32) -> f64 {
+pub(crate) fn discrete_log_prob(log_density: f64, shape: ImageShape, bits: u32) -> f64 {
     log_density - shape.dims() as f64 * f64::from(bits) * LN_2
 }
 

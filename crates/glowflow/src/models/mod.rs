@@ -15,5 +15,6 @@ pub(crate) use dequantize::training_batch;
 pub use dequantize::{Dequantize, Noise, Pixels};
 pub use edit::InterpolationPath;
 pub use flow_model::{Call, FlowModel, LatentScale, Latents};
+pub(crate) use likelihood::discrete_log_prob;
 pub use likelihood::{Evaluation, bits_per_dim};
 pub use verify::Verification;

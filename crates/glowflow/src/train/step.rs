@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::flow::{Gradients, NamedParameter, named_parameters};
 use crate::kernels::reduce::sum_of_squares;
 use crate::models::glow::{Glow, RunningGlow};
-use crate::models::{GlowConfig, training_batch};
+use crate::models::{GlowConfig, bits_per_dim, discrete_log_prob, training_batch};
 
 /// Steps between two measurements of the rebuild error.
 const REBUILD_CHECK: u64 = 100;
@@ -61,7 +61,7 @@ impl Trainer {
         let tape = running.forward(x.clone(), self.activations)?;
         let log_probs: Vec<f64> = tape.log_prob.clone().try_into_vec_as::<f64>().expect("f64 data");
         let log_prob = log_probs.iter().sum::<f64>() / count;
-        let loss = f64::from(model.bits) - log_prob / (dims * LN_2);
+        let loss = bits_per_dim(discrete_log_prob(log_prob, model.image, model.bits), model.image);
         if !loss.is_finite() {
             let layer = first_not_finite(&running, x)?;
             return Err(Error::NotFinite { what: "the loss".into(), step, layer });
