@@ -24,6 +24,8 @@ export type GlowErrorCode =
   | 'ERR_GLOW_DATA'
   /** Labels missing, refused or out of range; `expected`, `received`. */
   | 'ERR_GLOW_LABELS'
+  /** Another run uses the folder; `path`, `pid`. */
+  | 'ERR_GLOW_LOCKED'
   /** The model has not seen data yet: call `initialize` or `train` first. */
   | 'ERR_GLOW_NOT_INITIALIZED'
   /** A file of weights that do not fit the model; `path`, `reason`. */

@@ -102,6 +102,14 @@ pub enum Error {
         /// What came.
         received: String,
     },
+    /// Another run uses the folder.
+    #[error("{path} is in use by the run of process {pid}", path = path.display())]
+    Locked {
+        /// The run's folder.
+        path: PathBuf,
+        /// The process that uses it.
+        pid: u32,
+    },
     /// The actnorms have not been set from data.
     #[error("The model is not initialized: call initialize or train first")]
     NotInitialized,
@@ -172,6 +180,7 @@ impl Error {
             Self::Io { .. } => "ERR_GLOW_IO",
             Self::Data { .. } => "ERR_GLOW_DATA",
             Self::Labels { .. } => "ERR_GLOW_LABELS",
+            Self::Locked { .. } => "ERR_GLOW_LOCKED",
             Self::NotInitialized => "ERR_GLOW_NOT_INITIALIZED",
             Self::Weights { .. } => "ERR_GLOW_WEIGHTS",
             Self::Busy => "ERR_GLOW_BUSY",
@@ -203,6 +212,7 @@ impl Error {
                 json!({ "path": path.display().to_string(), "errno": source.raw_os_error() })
             }
             Self::Data { what, index, reason } => json!({ "what": what, "index": index, "reason": reason }),
+            Self::Locked { path, pid } => json!({ "path": path.display().to_string(), "pid": pid }),
             Self::Labels { expected, received } => json!({ "expected": expected, "received": received }),
             Self::Internal { message } => json!({ "message": message }),
             Self::NotInitialized | Self::Busy | Self::Disposed | Self::Aborted => json!({}),

@@ -25,6 +25,12 @@ pub enum Purpose {
     Split = 6,
     /// Weights and activations of a device's self-check; `step` is the level.
     SelfCheck = 7,
+    /// Where a random crop is taken; `step` is the training step.
+    Crop = 8,
+    /// Flips and shifts of training images; `step` is the training step.
+    Augment = 9,
+    /// Latents drawn anew at some scales.
+    Resample = 10,
 }
 
 /// The key of one stream. `image` is the image's index in its data set or batch, 0 where there is none.

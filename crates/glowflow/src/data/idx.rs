@@ -9,6 +9,7 @@ use std::path::Path;
 use flate2::bufread::MultiGzDecoder;
 
 use super::canvas::Canvas;
+use super::fingerprint::pixel_fingerprint;
 use super::{Dataset, DatasetOptions, LabelledImages, check_indices, memory::number_classes, pick_labels};
 use crate::error::{Error, Result};
 use crate::images::{ImageShape, Images};
@@ -26,6 +27,7 @@ pub struct IdxFiles {
     canvas: Canvas,
     labels: Option<Vec<u32>>,
     classes: Option<Vec<String>>,
+    fingerprint: String,
 }
 
 impl IdxFiles {
@@ -53,7 +55,8 @@ impl IdxFiles {
 
         let labels = labels.map(|path| read_labels(path, count)).transpose()?;
         let classes = labels.as_deref().map(number_classes);
-        Ok(Self { stored, canvas, labels, classes })
+        let fingerprint = pixel_fingerprint(&format!("idx {options:?}"), &stored);
+        Ok(Self { stored, canvas, labels, classes, fingerprint })
     }
 }
 
@@ -70,6 +73,10 @@ impl Dataset for IdxFiles {
         self.classes.as_deref()
     }
 
+    fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
+    }
+
     fn batch(&self, indices: &[usize]) -> Result<LabelledImages> {
         check_indices(indices, self.len())?;
         let mut data = Vec::with_capacity(indices.len() * self.shape().dims());
@@ -79,6 +86,7 @@ impl Dataset for IdxFiles {
         Ok(LabelledImages {
             images: Images::new(data, indices.len(), self.shape())?,
             labels: pick_labels(self.labels.as_deref(), indices),
+            attributes: None,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Images that are in memory already.
 
+use super::fingerprint::pixel_fingerprint;
 use super::{Dataset, LabelledImages, check_indices, pick_labels};
 use crate::error::{Error, Result};
 use crate::images::{ImageShape, Images};
@@ -13,6 +14,7 @@ pub struct InMemory {
     images: Images,
     labels: Option<Vec<u32>>,
     classes: Option<Vec<String>>,
+    fingerprint: String,
 }
 
 impl InMemory {
@@ -32,7 +34,8 @@ impl InMemory {
             None if classes.is_some() => return Err(labels_error("one an image, as there are classes,", "none")),
             None => None,
         };
-        Ok(Self { images, labels, classes })
+        let fingerprint = pixel_fingerprint("memory", &images);
+        Ok(Self { images, labels, classes, fingerprint })
     }
 }
 
@@ -49,6 +52,10 @@ impl Dataset for InMemory {
         self.classes.as_deref()
     }
 
+    fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
+    }
+
     fn batch(&self, indices: &[usize]) -> Result<LabelledImages> {
         check_indices(indices, self.len())?;
         let mut data = Vec::with_capacity(indices.len() * self.shape().dims());
@@ -58,6 +65,7 @@ impl Dataset for InMemory {
         Ok(LabelledImages {
             images: Images::new(data, indices.len(), self.shape())?,
             labels: pick_labels(self.labels.as_deref(), indices),
+            attributes: None,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Where images come from.
 
 mod canvas;
+mod fingerprint;
 pub mod idx;
 pub mod memory;
 pub mod options;
@@ -26,8 +27,19 @@ pub trait Dataset: Send + Sync {
     fn shape(&self) -> ImageShape;
     /// Class names in label order, where the data have labels.
     fn classes(&self) -> Option<&[String]>;
-    /// The images of these indices, in this order.
+    /// Names of yes-or-no attributes, where the data have them.
+    fn attributes(&self) -> Option<&[String]> {
+        None
+    }
+    /// Tells these images, in this order, from any others: a resumed run goes on with the data that it had.
+    fn fingerprint(&self) -> String;
+    /// The images of these indices, in this order, always the same.
     fn batch(&self, indices: &[usize]) -> Result<LabelledImages>;
+    /// As [`Dataset::batch`], with what is random about an image (its crop) drawn for this step of training.
+    fn training_batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<LabelledImages> {
+        let _ = (seed, step);
+        self.batch(indices)
+    }
     /// True without images.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -41,13 +53,15 @@ pub struct LabelledImages {
     pub images: Images,
     /// Class of each image, where the data have labels.
     pub labels: Option<Vec<u32>>,
+    /// A row of 0 and 1 for each image, where the data have attributes.
+    pub attributes: Option<Vec<u8>>,
 }
 
-/// Reads a batch from a data set that somebody else may have written: what comes back is what was asked for, or
-/// [`Error::Data`].
-pub fn read_batch(dataset: &dyn Dataset, indices: &[usize]) -> Result<LabelledImages> {
+/// Reads a training batch from a data set that somebody else may have written: what comes back is what was asked for,
+/// or [`Error::Data`].
+pub fn read_training_batch(dataset: &dyn Dataset, indices: &[usize], seed: u64, step: u64) -> Result<LabelledImages> {
     check_indices(indices, dataset.len())?;
-    let batch = dataset.batch(indices)?;
+    let batch = dataset.training_batch(indices, seed, step)?;
     let bad = |reason: String| Error::Data { what: "a batch of the data set".into(), index: None, reason };
 
     let (images, shape) = (&batch.images, dataset.shape());
@@ -78,6 +92,14 @@ pub fn read_batch(dataset: &dyn Dataset, indices: &[usize]) -> Result<LabelledIm
         (Some(_), None) => return Err(bad("Expected labels but received none".into())),
         (None, Some(_)) => return Err(bad("Expected no labels, as there are no classes, but received some".into())),
         (None, None) => {}
+    }
+    let attributes = dataset.attributes().map(|names| names.len() * images.count);
+    if batch.attributes.as_ref().map(Vec::len) != attributes {
+        return Err(bad(format!(
+            "Expected {} attributes but received {}",
+            attributes.unwrap_or(0),
+            batch.attributes.as_ref().map_or(0, Vec::len)
+        )));
     }
     Ok(batch)
 }
@@ -119,6 +141,9 @@ pub(crate) mod tests {
         fn classes(&self) -> Option<&[String]> {
             self.1.as_deref()
         }
+        fn fingerprint(&self) -> String {
+            "liar".into()
+        }
         fn batch(&self, _: &[usize]) -> Result<LabelledImages> {
             Ok(self.0.clone())
         }
@@ -130,8 +155,8 @@ pub(crate) mod tests {
         let good = Images { data: vec![0; 4], count: 2, shape };
         let classes = Some(vec!["cat".to_string(), "dog".to_string()]);
         let answer = |images: &Images, labels: Option<Vec<u32>>, classes: &Option<Vec<String>>| {
-            let liar = Liar(LabelledImages { images: images.clone(), labels }, classes.clone());
-            read_batch(&liar, &[7, 3])
+            let liar = Liar(LabelledImages { images: images.clone(), labels, attributes: None }, classes.clone());
+            read_training_batch(&liar, &[7, 3], 0, 0)
         };
         answer(&good, None, &None).unwrap();
         answer(&good, Some(vec![0, 1]), &classes).unwrap();
@@ -153,7 +178,7 @@ pub(crate) mod tests {
             assert!(matches!(error, Error::Data { .. }), "{error:?}");
             assert!(error.to_string().contains(sentence), "{error}");
         }
-        let error = read_batch(&numbered(10), &[3, 10]).unwrap_err();
+        let error = read_training_batch(&numbered(10), &[3, 10], 0, 0).unwrap_err();
         assert_eq!(error.to_string(), "Expected indices below 10 for indices but received 10");
     }
 }

@@ -52,6 +52,11 @@ impl Order {
             .collect()
     }
 
+    /// What it was drawn with.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Epoch, from 0, of the first image of batch `step`.
     pub fn epoch(&self, step: u64) -> u64 {
         (self.position(step) / self.len as u128) as u64

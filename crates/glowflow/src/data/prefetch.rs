@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_chan
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Dataset, LabelledImages, Order, read_batch};
+use super::{Dataset, LabelledImages, Order, read_training_batch};
 use crate::error::{Error, Result};
 
 /// Batches that wait; one more is being read.
@@ -88,7 +88,7 @@ impl Drop for Prefetch {
 fn read_ahead(dataset: &dyn Dataset, mut order: Order, from: u64, sender: &SyncSender<Result<PrefetchedBatch>>) {
     for step in from.. {
         let indices = order.batch(step);
-        let read = catch_unwind(AssertUnwindSafe(|| read_batch(dataset, &indices)))
+        let read = catch_unwind(AssertUnwindSafe(|| read_training_batch(dataset, &indices, order.seed(), step)))
             .unwrap_or_else(|panic| Err(Error::from_panic(&*panic, "the data set")))
             .map(|batch| PrefetchedBatch { step, indices, batch });
         let failed = read.is_err();
@@ -127,6 +127,9 @@ mod tests {
         }
         fn classes(&self) -> Option<&[String]> {
             self.0.classes()
+        }
+        fn fingerprint(&self) -> String {
+            self.0.fingerprint()
         }
         fn batch(&self, indices: &[usize]) -> Result<LabelledImages> {
             (self.2)(self.1.fetch_add(1, Ordering::SeqCst))?;

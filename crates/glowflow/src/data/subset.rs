@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::fingerprint::Fingerprint;
 use super::{Dataset, LabelledImages, check_indices};
 use crate::error::{Error, Result};
 use crate::images::ImageShape;
@@ -22,6 +23,11 @@ impl Subset {
         check_indices(&indices, source.len())?;
         Ok(Self { source, indices })
     }
+
+    fn in_source(&self, indices: &[usize]) -> Result<Vec<usize>> {
+        check_indices(indices, self.len())?;
+        Ok(indices.iter().map(|&index| self.indices[index]).collect())
+    }
 }
 
 impl Dataset for Subset {
@@ -37,10 +43,21 @@ impl Dataset for Subset {
         self.source.classes()
     }
 
+    fn attributes(&self) -> Option<&[String]> {
+        self.source.attributes()
+    }
+
+    fn fingerprint(&self) -> String {
+        let source = self.source.fingerprint();
+        Fingerprint::of("subset").bytes(source.as_bytes()).numbers(&self.indices).finish()
+    }
+
     fn batch(&self, indices: &[usize]) -> Result<LabelledImages> {
-        check_indices(indices, self.len())?;
-        let indices: Vec<usize> = indices.iter().map(|&index| self.indices[index]).collect();
-        self.source.batch(&indices)
+        self.source.batch(&self.in_source(indices)?)
+    }
+
+    fn training_batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<LabelledImages> {
+        self.source.training_batch(&self.in_source(indices)?, seed, step)
     }
 }
 
