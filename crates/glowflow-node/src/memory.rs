@@ -23,7 +23,7 @@ pub struct MemoryEstimate {
 #[napi]
 pub fn estimate_memory(config: String, train: String) -> napi::Result<MemoryEstimate> {
     let (config, train) = (over_default::<GlowConfig>(&config)?, over_default::<TrainConfig>(&train)?);
-    let estimate = memory::MemoryEstimate::of(&config, train.batch_size);
+    let estimate = memory::MemoryEstimate::of(&config, &train);
     Ok(MemoryEstimate {
         parameters: estimate.parameters as f64,
         stored: estimate.stored as f64,

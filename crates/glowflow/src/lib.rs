@@ -31,4 +31,4 @@ pub use models::{
     Call, CouplingKind, Dequantize, Evaluation, FlowModel, GlowConfig, InterpolationPath, LatentScale, Latents, Noise,
     Pixels, ScaleKind, Verification,
 };
-pub use train::{Control, StepEnd, TrainConfig, TrainEvent, TrainSummary};
+pub use train::{Checkpoint, Control, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary};

@@ -1,5 +1,6 @@
 //! Where images come from.
 
+pub mod augment;
 mod canvas;
 mod fingerprint;
 pub mod idx;
@@ -12,11 +13,12 @@ pub mod subset;
 use crate::error::{Error, Result};
 use crate::images::{ImageShape, Images};
 
+pub use augment::Augment;
 pub use idx::IdxFiles;
 pub use memory::InMemory;
 pub use options::DatasetOptions;
 pub use order::Order;
-pub use prefetch::{Prefetch, PrefetchedBatch};
+pub use prefetch::{Plan, Prefetch, PrefetchedBatch};
 pub use subset::{Subset, split};
 
 /// Images that can be read in any order, from any thread.

@@ -3,15 +3,14 @@
 use crate::error::{Error, Result};
 use crate::random::{Key, Purpose};
 
-/// Which images make up the batch of each step.
+/// Which images come after which.
 ///
-/// The epochs' permutations follow each other without a gap and are cut into batches: every batch is full, every image
-/// comes exactly once in an epoch, and a batch may hold the end of one epoch and the start of the next. A batch depends
-/// on the seed and its step alone, so that a resumed run goes on with the images that it would have had.
+/// The epochs' permutations follow each other without a gap: batches cut from them are all full, every image comes
+/// exactly once in an epoch, and a batch may hold the end of one epoch and the start of the next. What comes at a
+/// position depends on the seed alone, so that a resumed run goes on with the images that it would have had.
 #[derive(Debug, Clone)]
 pub struct Order {
     len: usize,
-    batch_size: usize,
     seed: u64,
     /// The permutations used last, with their epochs.
     recent: Vec<(u64, Vec<usize>)>,
@@ -21,15 +20,12 @@ pub struct Order {
 const KEPT: usize = 2;
 
 impl Order {
-    /// For `len` images in batches of `batch_size`, which may be larger.
+    /// Of `len` images.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] where `batch_size` is 0, [`Error::Data`] where `len` is.
-    pub fn new(len: usize, batch_size: usize, seed: u64) -> Result<Self> {
-        if batch_size == 0 {
-            return Err(Error::option("batchSize", "a positive integer", batch_size));
-        }
+    /// [`Error::Data`] where `len` is 0.
+    pub fn new(len: usize, seed: u64) -> Result<Self> {
         if len == 0 {
             return Err(Error::Data {
                 what: "the training data".into(),
@@ -37,39 +33,22 @@ impl Order {
                 reason: "Expected one image or more but received none".into(),
             });
         }
-        Ok(Self { len, batch_size, seed, recent: Vec::new() })
+        Ok(Self { len, seed, recent: Vec::new() })
     }
 
-    /// Indices of the images of batch `step`, counted from 0 over all epochs. Length `batch_size`.
-    pub fn batch(&mut self, step: u64) -> Vec<usize> {
-        let start = self.position(step);
-        (0..self.batch_size)
-            .map(|offset| {
-                let position = start + offset as u128;
-                let within = (position % self.len as u128) as usize;
-                self.permutation((position / self.len as u128) as u64)[within]
-            })
+    /// Indices of `count` images, those after the first `position` of all epochs.
+    pub fn images(&mut self, position: u64, count: usize) -> Vec<usize> {
+        let len = self.len as u64;
+        (0..count as u64)
+            // Positions that no run reaches wrap around rather than overflow.
+            .map(|offset| position.wrapping_add(offset))
+            .map(|position| self.permutation(position / len)[(position % len) as usize])
             .collect()
     }
 
     /// What it was drawn with.
     pub fn seed(&self) -> u64 {
         self.seed
-    }
-
-    /// Epoch, from 0, of the first image of batch `step`.
-    pub fn epoch(&self, step: u64) -> u64 {
-        (self.position(step) / self.len as u128) as u64
-    }
-
-    /// Batches in an epoch, not a whole number where the batch size does not divide the images.
-    pub fn batches_per_epoch(&self) -> f64 {
-        self.len as f64 / self.batch_size as f64
-    }
-
-    /// Images before batch `step`; their number may pass 64 bits where a step is made up.
-    fn position(&self, step: u64) -> u128 {
-        step as u128 * self.batch_size as u128
     }
 
     fn permutation(&mut self, epoch: u64) -> &[usize] {
@@ -92,61 +71,44 @@ impl Order {
 mod tests {
     use super::*;
 
-    fn stream(order: &mut Order, steps: u64) -> Vec<usize> {
-        (0..steps).flat_map(|step| order.batch(step)).collect()
+    fn order() -> Order {
+        Order::new(10, 3).unwrap()
     }
 
     #[test]
     fn an_epoch_holds_every_image_once() {
-        // 7 and 10 have no common factor, 100 is many epochs in one batch.
-        for batch_size in [1, 7, 10, 100] {
-            let mut order = Order::new(10, batch_size, 3).unwrap();
-            let images = stream(&mut order, 700 / batch_size as u64);
-            let epochs: Vec<&[usize]> = images.chunks_exact(10).collect();
-            for epoch in &epochs {
-                let mut sorted = epoch.to_vec();
-                sorted.sort_unstable();
-                assert_eq!(sorted, (0..10).collect::<Vec<_>>());
+        let images = order().images(0, 700);
+        let epochs: Vec<&[usize]> = images.chunks_exact(10).collect();
+        for epoch in &epochs {
+            let mut sorted = epoch.to_vec();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..10).collect::<Vec<_>>());
+        }
+        assert_ne!(epochs[0], epochs[1]);
+        assert_ne!(images, Order::new(10, 4).unwrap().images(0, 700));
+    }
+
+    #[test]
+    fn a_position_alone_says_what_comes() {
+        let all = order().images(0, 140);
+        // 7 and 10 have no common factor, 70 is many epochs in one batch.
+        for batch in [1, 4, 7, 70] {
+            let mut forwards = order();
+            for position in (0..140 - batch).step_by(batch) {
+                let expected = &all[position..position + batch];
+                assert_eq!(forwards.images(position as u64, batch), expected);
+                assert_eq!(order().images(position as u64, batch), expected);
             }
-            assert_ne!(epochs[0], epochs[1]);
         }
     }
 
     #[test]
-    fn the_stream_does_not_depend_on_the_batch_size() {
-        let mut small = Order::new(10, 4, 3).unwrap();
-        let mut large = Order::new(10, 28, 3).unwrap();
-        assert_eq!(stream(&mut small, 14), stream(&mut large, 2));
-        assert_ne!(stream(&mut small, 14), stream(&mut Order::new(10, 4, 4).unwrap(), 14));
-    }
-
-    #[test]
-    fn a_batch_is_a_function_of_its_step() {
-        let mut forwards = Order::new(10, 7, 3).unwrap();
-        let batches: Vec<_> = (0..20).map(|step| forwards.batch(step)).collect();
-        for step in (0..20).rev() {
-            assert_eq!(Order::new(10, 7, 3).unwrap().batch(step), batches[step as usize]);
-            assert_eq!(forwards.batch(step), batches[step as usize]);
-        }
-    }
-
-    #[test]
-    fn epochs_are_counted() {
-        let order = Order::new(10, 4, 0).unwrap();
-        assert_eq!([0, 1, 2, 3, 5].map(|step| order.epoch(step)), [0, 0, 0, 1, 2]);
-        assert_eq!(order.batches_per_epoch(), 2.5);
-        assert_eq!(Order::new(10, 40, 0).unwrap().batches_per_epoch(), 0.25);
-    }
-
-    #[test]
-    fn made_up_steps_do_not_overflow() {
-        let mut order = Order::new(3, 1 << 10, 0).unwrap();
-        assert_eq!(order.batch(u64::MAX).len(), 1 << 10);
+    fn made_up_positions_do_not_overflow() {
+        assert_eq!(Order::new(3, 0).unwrap().images(u64::MAX - 5, 1 << 10).len(), 1 << 10);
     }
 
     #[test]
     fn nothing_to_order_is_an_error() {
-        assert!(matches!(Order::new(0, 1, 0), Err(Error::Data { .. })));
-        assert!(matches!(Order::new(1, 0, 0), Err(Error::Option { .. })));
+        assert!(matches!(Order::new(0, 0), Err(Error::Data { .. })));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_chan
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Dataset, LabelledImages, Order, read_training_batch};
+use super::{Augment, Dataset, LabelledImages, Order, read_training_batch};
 use crate::error::{Error, Result};
 
 /// Batches that wait; one more is being read.
@@ -15,6 +15,21 @@ const AHEAD: usize = 2;
 /// How long dropping waits for the batch being read. A data set that waits for the thread that drops (one written in
 /// JavaScript, dropped by its event loop) would otherwise never be left.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Where reading starts, and how images are put together.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Images of the order that came before.
+    pub position: u64,
+    /// Steps that came before.
+    pub step: u64,
+    /// Images of a batch.
+    pub batch_size: usize,
+    /// Batches of a step.
+    pub accumulate: usize,
+    /// What is done to them at random.
+    pub augment: Augment,
+}
 
 /// The batches of an [`Order`], read ahead.
 ///
@@ -31,7 +46,7 @@ pub struct Prefetch {
 /// One batch and where it is from.
 #[derive(Debug, Clone)]
 pub struct PrefetchedBatch {
-    /// Step of the [`Order`].
+    /// The step that it is for, from 0.
     pub step: u64,
     /// Index of each image in the data set: with the seed and the step the key of its noise.
     pub indices: Vec<usize>,
@@ -40,12 +55,12 @@ pub struct PrefetchedBatch {
 }
 
 impl Prefetch {
-    /// Starts to read at step `from`.
+    /// Starts to read.
     ///
     /// # Errors
     ///
     /// [`Error::Internal`] where the system gives no thread.
-    pub fn new(dataset: Arc<dyn Dataset>, order: Order, from: u64) -> Result<Self> {
+    pub fn new(dataset: Arc<dyn Dataset>, order: Order, plan: Plan) -> Result<Self> {
         let (sender, batches) = sync_channel(AHEAD);
         let (end, ended) = channel::<()>();
         let thread = std::thread::Builder::new()
@@ -53,7 +68,7 @@ impl Prefetch {
             .spawn(move || {
                 // Moved in, and dropped with the thread's last breath.
                 let _end = end;
-                read_ahead(&*dataset, order, from, &sender);
+                read_ahead(&*dataset, order, plan, &sender);
             })
             .map_err(|error| Error::Internal { message: format!("no thread for reading data: {error}") })?;
         Ok(Self { batches: Some(batches), ended, thread: Some(thread) })
@@ -85,12 +100,18 @@ impl Drop for Prefetch {
 }
 
 /// Reads until somebody drops the receiver, or a batch fails.
-fn read_ahead(dataset: &dyn Dataset, mut order: Order, from: u64, sender: &SyncSender<Result<PrefetchedBatch>>) {
-    for step in from.. {
-        let indices = order.batch(step);
-        let read = catch_unwind(AssertUnwindSafe(|| read_training_batch(dataset, &indices, order.seed(), step)))
+fn read_ahead(dataset: &dyn Dataset, mut order: Order, plan: Plan, sender: &SyncSender<Result<PrefetchedBatch>>) {
+    let Plan { batch_size, accumulate, augment, .. } = plan;
+    let seed = order.seed();
+    for batch in 0.. {
+        let step = plan.step + batch / accumulate as u64;
+        let indices = order.images(plan.position + batch * batch_size as u64, batch_size);
+        let read = catch_unwind(AssertUnwindSafe(|| read_training_batch(dataset, &indices, seed, step)))
             .unwrap_or_else(|panic| Err(Error::from_panic(&*panic, "the data set")))
-            .map(|batch| PrefetchedBatch { step, indices, batch });
+            .map(|mut batch| {
+                augment.apply(&mut batch.images, &indices, seed, step);
+                PrefetchedBatch { step, indices, batch }
+            });
         let failed = read.is_err();
         if sender.send(read).is_err() || failed {
             return;
@@ -138,16 +159,20 @@ mod tests {
     }
 
     fn order() -> Order {
-        Order::new(10, 4, 3).unwrap()
+        Order::new(10, 3).unwrap()
     }
 
+    const PLAN: Plan =
+        Plan { position: 0, step: 0, batch_size: 4, accumulate: 1, augment: Augment { flip: false, shift: 0.0 } };
+
     #[test]
-    fn batches_come_in_order_from_the_step_asked_for() {
+    fn batches_come_in_order_from_where_they_are_asked_for() {
         let data = Arc::new(numbered(10));
-        let mut prefetch = Prefetch::new(data, order(), 5).unwrap();
-        for step in 5..40 {
+        let plan = Plan { position: 23, step: 5, accumulate: 3, ..PLAN };
+        let mut prefetch = Prefetch::new(data, order(), plan).unwrap();
+        for batch in 0..36 {
             let next = prefetch.next_batch().unwrap();
-            assert_eq!((next.step, &next.indices), (step, &order().batch(step)));
+            assert_eq!((next.step, &next.indices), (5 + batch / 3, &order().images(23 + 4 * batch, 4)));
             let pixels: Vec<u8> = next.indices.iter().map(|&i| i as u8).collect();
             assert_eq!(next.batch.images.data, pixels);
             assert_eq!(next.batch.labels.unwrap().len(), 4);
@@ -157,7 +182,7 @@ mod tests {
     #[test]
     fn no_more_is_read_than_fits() {
         let data = Hooked::new(|_| Ok(()));
-        let mut prefetch = Prefetch::new(data.clone(), order(), 0).unwrap();
+        let mut prefetch = Prefetch::new(data.clone(), order(), PLAN).unwrap();
         prefetch.next_batch().unwrap();
         let most = 1 + AHEAD + 1;
         while data.1.load(Ordering::SeqCst) < most {
@@ -173,7 +198,7 @@ mod tests {
             3 => Err(Error::file("a.png", "damaged")),
             _ => Ok(()),
         });
-        let mut prefetch = Prefetch::new(data, order(), 0).unwrap();
+        let mut prefetch = Prefetch::new(data, order(), PLAN).unwrap();
         (0..3).for_each(|_| drop(prefetch.next_batch().unwrap()));
         assert!(matches!(prefetch.next_batch(), Err(Error::File { .. })));
         assert!(matches!(prefetch.next_batch(), Err(Error::Internal { .. })));
@@ -182,7 +207,7 @@ mod tests {
     #[test]
     fn a_panic_is_an_error() {
         let data = Hooked::new(|_| panic!("on purpose"));
-        let mut prefetch = Prefetch::new(data, order(), 0).unwrap();
+        let mut prefetch = Prefetch::new(data, order(), PLAN).unwrap();
         let error = prefetch.next_batch().unwrap_err();
         assert!(matches!(&error, Error::Internal { message } if message == "the data set panicked: on purpose"));
     }
@@ -191,7 +216,7 @@ mod tests {
     fn dropping_ends_the_thread() {
         let data = Hooked::new(|_| Ok(()));
         for taken in 0..4 {
-            let mut prefetch = Prefetch::new(data.clone(), order(), 0).unwrap();
+            let mut prefetch = Prefetch::new(data.clone(), order(), PLAN).unwrap();
             (0..taken).for_each(|_| drop(prefetch.next_batch().unwrap()));
             drop(prefetch);
             assert_eq!(Arc::strong_count(&data), 1);
@@ -206,7 +231,7 @@ mod tests {
             let _ = blocked.lock().unwrap().recv();
             Ok(())
         });
-        let prefetch = Prefetch::new(data.clone(), order(), 0).unwrap();
+        let prefetch = Prefetch::new(data.clone(), order(), PLAN).unwrap();
         let start = Instant::now();
         drop(prefetch);
         assert!(start.elapsed() < Duration::from_secs(30));

@@ -1,87 +1,119 @@
 //! The optimizer's step, parameter by parameter.
 
-use burn::backend::Flex;
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor};
 
 use super::cpu;
-pub use super::cpu::adam::Adam;
-use super::flex::Values;
+pub use super::cpu::adam::{Adam, Norm};
+use super::flex::{Values, in_place};
 
-/// A parameter's first and second moment, the means of its gradients and of their squares, flat.
+/// A parameter's first and second moment (Adamax: the largest gradient), flat.
 #[derive(Debug, Clone)]
 pub enum Moments {
     /// Where the CPU kernel runs. Not tensors: one of burn's takes 640 bytes besides its values.
-    Host {
-        /// Mean of the gradients.
-        first: Vec<f32>,
-        /// Mean of their squares.
-        second: Vec<f32>,
-    },
-    /// First and second, on any device.
+    Host([Vec<f32>; 2]),
+    /// On any device.
     Device(Box<[Tensor<1>; 2]>),
 }
 
 impl Moments {
-    /// Zeros for a parameter of this gradient.
-    pub fn zeros(gradient: &Tensor<1>) -> Self {
-        match Values::of(gradient) {
-            Some(values) => Self::Host { first: vec![0.0; values.len()], second: vec![0.0; values.len()] },
-            None => Self::Device(Box::new([gradient.zeros_like(), gradient.zeros_like()])),
+    /// Zeros for a parameter of these values.
+    pub fn zeros(values: &Tensor<1>) -> Self {
+        match Values::of(values) {
+            Some(values) => Self::Host([vec![0.0; values.len()], vec![0.0; values.len()]]),
+            None => Self::Device(Box::new([values.zeros_like(), values.zeros_like()])),
+        }
+    }
+
+    /// Of a parameter of these values, from stored ones.
+    pub fn from_host(moments: [Vec<f32>; 2], values: &Tensor<1>) -> Self {
+        match Values::of(values) {
+            Some(_) => Self::Host(moments),
+            None => Self::Device(Box::new(moments.map(|moment| Tensor::from_floats(&*moment, &values.device())))),
+        }
+    }
+
+    /// To be stored.
+    pub fn to_host(&self) -> [Vec<f32>; 2] {
+        match self {
+            Self::Host(moments) => moments.clone(),
+            Self::Device(moments) => {
+                (**moments).clone().map(|moment| moment.try_into_vec_as::<f32>().expect("f32 data"))
+            }
         }
     }
 }
 
-/// The stepped values and moments. `gradient` is flat and taken times `scale`.
+/// How much of the gradient is taken.
+#[derive(Debug, Clone)]
+pub enum Clip {
+    /// Known on the host.
+    Host(f32),
+    /// Known on the device alone. Where `sound` is false nothing is changed.
+    Device {
+        /// Shape `[1]`.
+        scale: Tensor<1>,
+        /// Whether loss and gradients have been finite so far. Shape `[1]`.
+        sound: Tensor<1, Bool>,
+    },
+}
+
+/// The stepped values and moments. `gradient` is flat.
 pub fn step<const D: usize>(
     adam: &Adam,
     values: Tensor<D>,
     gradient: Tensor<1>,
-    scale: f32,
+    clip: &Clip,
     moments: Moments,
 ) -> (Tensor<D>, Moments) {
-    match moments {
-        Moments::Host { mut first, mut second } => {
+    match (moments, clip) {
+        (Moments::Host([mut first, mut second]), Clip::Host(scale)) => {
             let gradient = Values::of(&gradient).expect("as when the moments were made");
-            (on_cpu(adam, values, &gradient, scale, &mut first, &mut second), Moments::Host { first, second })
+            let stepped = in_place(values, |values| {
+                cpu::adam::step(adam, values, &gradient, *scale, &mut first, &mut second);
+            });
+            (stepped, Moments::Host([first, second]))
         }
-        Moments::Device(moments) => {
-            let (values, moments) = composed(adam, values, gradient, scale, *moments);
+        (Moments::Device(moments), Clip::Host(scale)) => {
+            let (values, moments) = composed(adam, values, gradient.mul_scalar(*scale), *moments);
             (values, Moments::Device(Box::new(moments)))
         }
+        (Moments::Device(moments), Clip::Device { scale, sound }) => {
+            let [old_first, old_second] = *moments.clone();
+            let (stepped, [first, second]) = composed(adam, values.clone(), gradient * scale.clone(), *moments);
+            let moments = [choose(sound, first, old_first), choose(sound, second, old_second)];
+            (choose(sound, stepped, values), Moments::Device(Box::new(moments)))
+        }
+        (Moments::Host(_), Clip::Device { .. }) => unreachable!("what is on the host is known there"),
     }
-}
-
-/// In place: nobody else holds the values while the optimizer has them.
-fn on_cpu<const D: usize>(
-    adam: &Adam,
-    values: Tensor<D>,
-    gradient: &[f32],
-    scale: f32,
-    first: &mut [f32],
-    second: &mut [f32],
-) -> Tensor<D> {
-    let shape = values.dims();
-    // One expression: a second handle, even to a view, would make `storage_mut` copy.
-    let mut flat =
-        values.reshape([gradient.len()]).try_into_primitive::<Flex>().expect("as the gradient").to_contiguous();
-    cpu::adam::step(adam, flat.storage_mut(), gradient, scale, first, second);
-    Tensor::<1>::from_primitive::<Flex>(flat).reshape(shape)
 }
 
 fn composed<const D: usize>(
     adam: &Adam,
     values: Tensor<D>,
     gradient: Tensor<1>,
-    scale: f32,
     [first, second]: [Tensor<1>; 2],
 ) -> (Tensor<D>, [Tensor<1>; 2]) {
-    let gradient = gradient.mul_scalar(scale);
     let t = adam.step as f64;
     let first = first.mul_scalar(adam.beta1) + gradient.clone().mul_scalar(1.0 - adam.beta1);
-    let second = second.mul_scalar(adam.beta2) + gradient.square().mul_scalar(1.0 - adam.beta2);
     let mean = first.clone().mul_scalar(adam.learning_rate / (1.0 - adam.beta1.powf(t)));
-    let root = second.clone().div_scalar(1.0 - adam.beta2.powf(t)).sqrt().add_scalar(adam.epsilon);
-    let update = (mean / root).reshape(values.dims());
+    let (second, size) = match adam.norm {
+        Norm::Square => {
+            let second = second.mul_scalar(adam.beta2) + gradient.square().mul_scalar(1.0 - adam.beta2);
+            let root = second.clone().div_scalar(1.0 - adam.beta2.powf(t)).sqrt().add_scalar(adam.epsilon);
+            (second, root)
+        }
+        Norm::Infinity => {
+            let largest = second.mul_scalar(adam.beta2).max_pair(gradient.abs().add_scalar(adam.epsilon));
+            (largest.clone(), largest)
+        }
+    };
+    let update = (mean / size).reshape(values.dims());
     let kept = values.mul_scalar(1.0 - adam.learning_rate * adam.weight_decay);
     (kept - update, [first, second])
+}
+
+/// `new` where `sound`, else `old`, whatever `new` is.
+fn choose<const D: usize>(sound: &Tensor<1, Bool>, new: Tensor<D>, old: Tensor<D>) -> Tensor<D> {
+    let sound = sound.clone().reshape([1; D]).expand(new.dims());
+    old.mask_where(sound, new)
 }

@@ -82,6 +82,16 @@ pub(super) fn tensor<const D: usize, E: burn::tensor::Element>(values: Vec<E>, s
     Tensor::from_primitive::<Flex>(FloatTensor::<Flex>::from_data(TensorData::new(values, shape)))
 }
 
+/// The tensor with `change` made to its values, in place where nobody else holds them.
+pub(super) fn in_place<const D: usize>(x: Tensor<D>, change: impl FnOnce(&mut [f32])) -> Tensor<D> {
+    let shape = x.dims();
+    let count = shape.iter().product::<usize>();
+    // One expression: a second handle, even to a view, would make `storage_mut` copy.
+    let mut flat = x.reshape([count]).try_into_primitive::<Flex>().expect("a tensor of the CPU").to_contiguous();
+    change(flat.storage_mut());
+    Tensor::<1>::from_primitive::<Flex>(flat).reshape(shape)
+}
+
 /// Batch, height and width of an activation.
 pub(super) fn grid(x: &Tensor<4>) -> Grid {
     let [batch, height, width, _] = x.dims();

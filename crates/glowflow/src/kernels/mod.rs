@@ -4,6 +4,7 @@
 //! Which one runs depends on the tensor alone: f64 and autodiff tensors take the composed way.
 
 pub mod adam;
+pub mod average;
 pub mod conv;
 pub mod coupling;
 pub mod cpu;
@@ -13,5 +14,6 @@ pub mod normal;
 pub mod pixel;
 pub mod reduce;
 pub(crate) mod taps;
+pub mod triangular;
 
 pub use flex::{Path, available_paths, force, is_cpu};

@@ -32,9 +32,15 @@ fn narrowed(sums: Vec<f64>) -> Tensor<1> {
 pub fn sum_of_squares(tensors: &[Tensor<1>]) -> f64 {
     let on_host: Option<Vec<f64>> =
         tensors.iter().map(|tensor| Values::of(tensor).map(|values| cpu::reduce::sum_of_squares(&values))).collect();
-    let sums = on_host.unwrap_or_else(|| {
-        let sums = tensors.iter().map(|tensor| tensor.clone().square().sum()).collect();
-        Tensor::cat(sums, 0).try_into_vec_as::<f64>().expect("f64 data")
-    });
+    let sums = on_host.unwrap_or_else(|| each_squared(tensors).try_into_vec_as::<f64>().expect("f64 data"));
     sums.into_iter().sum()
+}
+
+/// As [`sum_of_squares`], left on the device. Shape `[1]`.
+pub fn device_sum_of_squares(tensors: &[Tensor<1>]) -> Tensor<1> {
+    each_squared(tensors).sum()
+}
+
+fn each_squared(tensors: &[Tensor<1>]) -> Tensor<1> {
+    Tensor::cat(tensors.iter().map(|tensor| tensor.clone().square().sum()).collect(), 0)
 }

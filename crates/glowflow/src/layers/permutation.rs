@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::flow::Gradients;
+use crate::kernels::triangular::{unit_lower_inverse, upper_inverse};
 use crate::linalg;
 use crate::random::{Key, Purpose};
 
@@ -142,6 +143,21 @@ impl Matrix {
             weight: rows.clone().matmul(lower.clone().matmul(upper.clone())),
             log_det: log_diagonal.sum(),
             trained: Trained::Lu { parameter, rows, lower, upper, diagonal },
+        }
+    }
+
+    /// The inverse's factors in the order in which they are applied, found without leaving the device; `None` where only
+    /// the host can find them.
+    ///
+    /// Not multiplied with each other: in f32 that would cost digits.
+    pub fn device_inverse(&self) -> Option<Vec<Tensor<2>>> {
+        match &self.trained {
+            Trained::Fixed => Some(vec![self.weight.clone().transpose()]),
+            Trained::Plain { .. } => None,
+            Trained::Lu { rows, lower, upper, diagonal, .. } => {
+                let lower = unit_lower_inverse(lower.clone()).matmul(rows.clone().transpose());
+                Some(vec![lower, upper_inverse(upper.clone(), diagonal.clone().sum_dim(1))])
+            }
         }
     }
 

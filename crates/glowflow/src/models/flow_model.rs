@@ -17,7 +17,8 @@ use crate::error::{Error, Result};
 use crate::flow::named_parameters;
 use crate::images::{Batch, FloatImages, ImageShape, Images};
 use crate::random::{Key, Purpose};
-use crate::store;
+use crate::store::{self, model::StoredModel};
+use crate::train::{Checkpoint, folder_to_resume, model_file};
 
 /// Images worked on at once where a call does not say.
 const DEFAULT_BATCH: usize = 32;
@@ -73,14 +74,18 @@ struct Inner {
 
 /// The weights, and what inference makes of them.
 pub(crate) struct State {
+    /// What is trained.
     pub glow: Glow,
+    /// The moving average of a run under way that keeps one: what everything but training uses.
+    pub average: Option<Glow>,
     running: Option<Arc<RunningGlow>>,
 }
 
 impl State {
     /// The model ready for inference, made once for each state of the weights.
     fn running(&mut self, config: &GlowConfig) -> Arc<RunningGlow> {
-        self.running.get_or_insert_with(|| Arc::new(RunningGlow::new(&self.glow, config, true))).clone()
+        let glow = self.average.as_ref().unwrap_or(&self.glow);
+        self.running.get_or_insert_with(|| Arc::new(RunningGlow::new(glow, config, true))).clone()
     }
 
     /// Call after the weights have changed, and before they change: what is prepared shares their memory.
@@ -100,12 +105,26 @@ impl FlowModel {
         Ok(Self::from_parts(config, device, glow, false, 0))
     }
 
-    /// Reads a file of [`FlowModel::save`].
+    /// Reads a file of [`FlowModel::save`], a checkpoint, or of a run the best one, else the newest.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        let (path, on) = (path.to_owned(), device.clone());
+        let (path, on) = (model_file(path)?, device.clone());
         let stored = device.run(move || store::model::read(&path, on.burn()))?;
         self_check::check_once(&stored.config, default_batch(&stored.config), device)?;
         Ok(Self::from_parts(stored.config, device, stored.glow, stored.initialized, stored.step))
+    }
+
+    /// The model of a checkpoint, of several the newest, and what [`FlowModel::train`] goes on from.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] where there is no checkpoint, or one of another format or version, or a damaged one;
+    /// [`Error::Weights`] for tensors that are missing, too many, of another shape or not finite.
+    pub fn resume(path: &Path, device: &Device) -> Result<(Self, Checkpoint)> {
+        let (folder, on) = (folder_to_resume(path)?, device.clone());
+        let (stored, checkpoint) = device.run(move || read_checkpoint(&folder, on.burn()))?;
+        self_check::check_once(&stored.config, default_batch(&stored.config), device)?;
+        let model = Self::from_parts(stored.config, device, stored.glow, stored.initialized, stored.step);
+        Ok((model, checkpoint))
     }
 
     fn from_parts(config: GlowConfig, device: &Device, glow: Glow, initialized: bool, step: u64) -> Self {
@@ -119,7 +138,7 @@ impl FlowModel {
                 step: AtomicU64::new(step),
                 initialized: AtomicBool::new(initialized),
                 training: AtomicBool::new(false),
-                state: Mutex::new(Some(State { glow, running: None })),
+                state: Mutex::new(Some(State { glow, average: None, running: None })),
             }),
         }
     }
@@ -389,7 +408,8 @@ impl FlowModel {
     pub fn save(&self, path: &Path) -> Result<()> {
         let (path, model) = (path.to_owned(), self.clone());
         self.with_state(move |state| {
-            store::model::write(&path, model.config(), &state.glow, model.initialized(), model.step())
+            let glow = state.average.as_ref().unwrap_or(&state.glow);
+            store::model::write(&path, model.config(), glow, model.initialized(), model.step())
         })
     }
 
@@ -459,6 +479,17 @@ impl Call {
     pub(crate) fn check(&self) -> Result<()> {
         if self.cancel.load(Ordering::Acquire) { Err(Error::Aborted) } else { Ok(()) }
     }
+}
+
+/// A checkpoint's model, and the rest of it. On the device's queue.
+pub(crate) fn read_checkpoint(folder: &Path, device: &burn::tensor::Device) -> Result<(StoredModel, Checkpoint)> {
+    let stored = store::model::read(&model_file(folder)?, device)?;
+    let checkpoint = Checkpoint::read(folder, &stored.glow, device)?;
+    if checkpoint.state.step != stored.step {
+        let reason = format!("Expected step {} as in its model but found {}", stored.step, checkpoint.state.step);
+        return Err(Error::file(folder, reason));
+    }
+    Ok((stored, checkpoint))
 }
 
 /// Images worked on at once.

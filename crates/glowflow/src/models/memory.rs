@@ -5,7 +5,7 @@ use sysinfo::System;
 
 use super::config::GlowConfig;
 use crate::error::{Error, Result};
-use crate::train::Activations;
+use crate::train::{Activations, TrainConfig};
 
 const FLOAT: u64 = 4;
 
@@ -24,9 +24,9 @@ pub struct MemoryEstimate {
 }
 
 impl MemoryEstimate {
-    /// Of a model trained on batches of this size: weights, gradients, two moments and activations.
-    pub fn of(config: &GlowConfig, batch: usize) -> Self {
-        let batch = batch as u64;
+    /// Of a model trained so: weights, gradients, two moments, an average where one is kept, and activations.
+    pub fn of(config: &GlowConfig, train: &TrainConfig) -> Self {
+        let batch = train.batch_size as u64;
         let parameters = parameter_count(config);
         let (mut stored, mut inputs, mut step) = (0, 0, 0);
         for level in 0..config.levels {
@@ -43,7 +43,7 @@ impl MemoryEstimate {
             step = step.max(2 * kept + pixels * 9 * (channels / 2 + outputs));
         }
         let image = config.image.dims() as u64 * batch * FLOAT * 4;
-        let weights = 4 * parameters * FLOAT;
+        let weights = (4 + u64::from(train.ema.is_some())) * parameters * FLOAT;
         Self {
             parameters,
             stored: weights + image + stored + step,
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn only_the_constant_way_does_not_grow_with_depth() {
         let activations = |depth: usize, how: Activations| {
-            let estimate = MemoryEstimate::of(&config(32, 3, depth, CouplingKind::Affine, false), 64);
+            let estimate = MemoryEstimate::of(&config(32, 3, depth, CouplingKind::Affine, false), &TrainConfig::default());
             estimate.with(how) - 4 * FLOAT * estimate.parameters
         };
         assert_eq!(activations(8, Activations::Constant), activations(64, Activations::Constant));

@@ -3,7 +3,7 @@
 pub mod config;
 mod dequantize;
 mod edit;
-mod flow_model;
+pub(crate) mod flow_model;
 pub mod glow;
 mod likelihood;
 pub mod memory;

@@ -1,7 +1,7 @@
 //! A model's file: weights and config, one safetensors file.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ::safetensors::Dtype;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -16,8 +16,6 @@ use crate::models::{GlowConfig, memory};
 const FORMAT: &str = "glowflow";
 /// Versions that differ in what they store differ in this.
 const VERSION: &str = "1";
-/// A checkpoint's folder holds its model under this name.
-pub const MODEL_FILE: &str = "model.safetensors";
 
 /// What a model's file holds.
 pub struct StoredModel {
@@ -33,23 +31,8 @@ pub struct StoredModel {
 
 /// Writes a model's file, beside and renamed.
 pub fn write(path: &Path, config: &GlowConfig, glow: &Glow, initialized: bool, step: u64) -> Result<()> {
-    write_with(path, config, glow, initialized, step, &BTreeMap::new())
-}
-
-/// [`write()`] with more metadata.
-pub fn write_with(
-    path: &Path,
-    config: &GlowConfig,
-    glow: &Glow,
-    initialized: bool,
-    step: u64,
-    extra: &BTreeMap<String, String>,
-) -> Result<()> {
-    let mut visitor = Collect { path: Vec::new(), tensors: Vec::new() };
-    glow.visit(&mut visitor);
     let config = serde_json::to_string(config).map_err(|error| Error::Internal { message: error.to_string() })?;
-    let mut metadata = extra.clone();
-    metadata.extend(
+    let metadata = BTreeMap::from(
         [
             ("format", FORMAT.to_owned()),
             ("version", VERSION.to_owned()),
@@ -60,19 +43,18 @@ pub fn write_with(
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );
-    write_safetensors(path, visitor.tensors, &metadata)
+    write_safetensors(path, tensors_of(glow, None), &metadata)
 }
 
-/// Reads a model's file, or the model of a checkpoint's folder.
+/// Reads a model's file.
 ///
 /// # Errors
 ///
 /// [`Error::File`] for a file of another format or version; [`Error::Weights`] for tensors that are missing, too many,
 /// of another shape or not finite; [`Error::OutOfMemory`] before anything large is allocated.
 pub fn read(path: &Path, device: &Device) -> Result<StoredModel> {
-    let path: PathBuf = if path.is_dir() { path.join(MODEL_FILE) } else { path.to_owned() };
-    let file = SafeFile::open(&path)?;
-    let bad = |reason: String| Error::file(&path, reason);
+    let file = SafeFile::open(path)?;
+    let bad = |reason: String| Error::file(path, reason);
     let metadata =
         |key: &str| file.metadata(key).ok_or_else(|| bad(format!("Expected a model of glowflow but found no {key}")));
     if metadata("format")? != FORMAT {
@@ -92,23 +74,23 @@ pub fn read(path: &Path, device: &Device) -> Result<StoredModel> {
     let needed = memory::parameter_count(&config) * 4;
     if held < needed {
         return Err(Error::Weights {
-            path,
+            path: path.to_owned(),
             reason: format!("Expected {needed} bytes of weights for its config but found {held}"),
         });
     }
     memory::check(&config)?;
-    let mut loader = Load { file: &file, path: Vec::new(), used: Vec::new(), device: device.clone(), error: None };
-    let glow = Glow::new(&config, device).map(&mut loader);
-    if let Some(error) = loader.error {
-        return Err(error);
-    }
-    if let Some(name) = file.names().into_iter().find(|name| !loader.used.contains(name)) {
-        return Err(Error::Weights { path, reason: format!("Expected no tensor named {name}") });
-    }
+    let (glow, used) = load(Glow::new(&config, device), &file, None, device)?;
+    check_all_used(&file, &used)?;
     Ok(StoredModel { config, glow, initialized, step })
 }
 
-/// Gathers every tensor of a module under its path.
+/// The tensors of a module, each under its path after `prefix`.
+pub(super) fn tensors_of<M: Module>(module: &M, prefix: Option<&str>) -> Vec<NewTensor<'static>> {
+    let mut visitor = Collect { path: prefix.map(str::to_owned).into_iter().collect(), tensors: Vec::new() };
+    module.visit(&mut visitor);
+    visitor.tensors
+}
+
 struct Collect {
     path: Vec<String>,
     tensors: Vec<NewTensor<'static>>,
@@ -137,7 +119,69 @@ impl ModuleVisitor for Collect {
     }
 }
 
-/// Replaces every tensor of a module by the file's.
+/// A module with every tensor replaced by the file's, and the names that were used.
+pub(super) fn load<M: Module>(
+    module: M,
+    file: &SafeFile,
+    prefix: Option<&str>,
+    device: &Device,
+) -> Result<(M, Vec<String>)> {
+    let path = prefix.map(str::to_owned).into_iter().collect();
+    let mut loader = Load { file, path, used: Vec::new(), device: device.clone(), error: None };
+    let module = module.map(&mut loader);
+    match loader.error {
+        Some(error) => Err(error),
+        None => Ok((module, loader.used)),
+    }
+}
+
+/// Refuses a file with tensors that nobody has asked for.
+pub(super) fn check_all_used(file: &SafeFile, used: &[String]) -> Result<()> {
+    match file.names().into_iter().find(|name| !used.contains(name)) {
+        Some(name) => Err(misfit(file, format!("Expected no tensor named {name}"))),
+        None => Ok(()),
+    }
+}
+
+/// A tensor of the file as numbers, if it has this shape and they are finite.
+pub(super) fn finite_floats(file: &SafeFile, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let values: Vec<f32> = words(bytes(file, name, Dtype::F32, shape)?).map(f32::from_le_bytes).collect();
+    match values.iter().find(|value| !value.is_finite()) {
+        Some(value) => Err(misfit(file, format!("Expected finite numbers in {name} but found {value}"))),
+        None => Ok(values),
+    }
+}
+
+/// A permutation's order, or signs.
+fn integers(file: &SafeFile, name: &str, shape: &[usize]) -> Result<Vec<i32>> {
+    let values: Vec<i32> = words(bytes(file, name, Dtype::I32, shape)?).map(i32::from_le_bytes).collect();
+    let mut sorted = values.clone();
+    sorted.sort_unstable();
+    let fits = if name.ends_with(".signs") {
+        values.iter().all(|sign| sign.abs() == 1)
+    } else {
+        sorted.iter().enumerate().all(|(index, &value)| value == index as i32)
+    };
+    if fits { Ok(values) } else { Err(misfit(file, format!("Expected {name} to be a permutation or signs"))) }
+}
+
+fn bytes<'a>(file: &'a SafeFile, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [u8]> {
+    let found = file.tensor(name)?;
+    if (found.dtype, found.shape) == (dtype, shape) {
+        return Ok(found.data);
+    }
+    let reason = format!("Expected {name} to be {dtype:?} {shape:?} but found {:?} {:?}", found.dtype, found.shape);
+    Err(misfit(file, reason))
+}
+
+fn misfit(file: &SafeFile, reason: String) -> Error {
+    Error::Weights { path: file.path().to_owned(), reason }
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
+    bytes.chunks_exact(4).map(|word| word.try_into().expect("four bytes"))
+}
+
 struct Load<'a> {
     file: &'a SafeFile,
     path: Vec<String>,
@@ -148,60 +192,23 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// The tensor at the current path, if it has this type and shape.
-    fn tensor(&mut self, dtype: Dtype, shape: &Shape) -> Option<Vec<u8>> {
+    /// What `read` makes of the tensor at the current path.
+    fn read<T>(&mut self, shape: &Shape, read: fn(&SafeFile, &str, &[usize]) -> Result<Vec<T>>) -> Option<Vec<T>> {
         if self.error.is_some() {
             return None;
         }
-        let name = self.path.join(".");
-        let found = match self.file.tensor(&name) {
-            Ok(found) => found,
+        let (name, shape) = (self.path.join("."), shape.iter().copied().collect::<Vec<_>>());
+        match read(self.file, &name, &shape) {
+            Ok(values) => {
+                self.used.push(name);
+                Some(values)
+            }
             Err(error) => {
                 self.error = Some(error);
-                return None;
+                None
             }
-        };
-        let shape: Vec<usize> = shape.iter().copied().collect();
-        if found.dtype != dtype || found.shape != shape {
-            return self.misfit(format!(
-                "Expected {name} to be {dtype:?} {shape:?} but found {:?} {:?}",
-                found.dtype, found.shape
-            ));
-        }
-        let data = found.data.to_vec();
-        self.used.push(name);
-        Some(data)
-    }
-
-    fn misfit<T>(&mut self, reason: String) -> Option<T> {
-        self.error = Some(Error::Weights { path: self.file.path().to_owned(), reason });
-        None
-    }
-
-    fn floats(&mut self, shape: &Shape) -> Option<Vec<f32>> {
-        let values: Vec<f32> = words(&self.tensor(Dtype::F32, shape)?).map(f32::from_le_bytes).collect();
-        match values.iter().find(|value| !value.is_finite()) {
-            Some(value) => self.misfit(format!("Expected finite weights in {} but found {value}", self.path.join("."))),
-            None => Some(values),
         }
     }
-
-    /// A permutation's order, or signs.
-    fn integers(&mut self, shape: &Shape) -> Option<Vec<i32>> {
-        let values: Vec<i32> = words(&self.tensor(Dtype::I32, shape)?).map(i32::from_le_bytes).collect();
-        let name = self.path.join(".");
-        let mut sorted = values.clone();
-        sorted.sort_unstable();
-        let fits = match self.path.last().map(String::as_str) {
-            Some("signs") => values.iter().all(|sign| sign.abs() == 1),
-            _ => sorted.iter().enumerate().all(|(index, &value)| value == index as i32),
-        };
-        if fits { Some(values) } else { self.misfit(format!("Expected {name} to be a permutation or signs")) }
-    }
-}
-
-fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
-    bytes.chunks_exact(4).map(|word| word.try_into().expect("four bytes"))
 }
 
 impl ModuleMapper for Load<'_> {
@@ -213,14 +220,14 @@ impl ModuleMapper for Load<'_> {
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let shape = param.val().shape();
-        match self.floats(&shape) {
+        match self.read(&shape, finite_floats) {
             Some(values) => param.map(|_| Tensor::from_data(TensorData::new(values, shape), &self.device)),
             None => param,
         }
     }
     fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
         let shape = param.val().shape();
-        match self.integers(&shape) {
+        match self.read(&shape, integers) {
             Some(values) => param.map(|_| Tensor::from_data(TensorData::new(values, shape), &self.device)),
             None => param,
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Serializer;
 use serde::ser::SerializeMap;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::file::{OpenFile, buffer, open_file, write_atomically};
 use crate::error::{Error, Result};
@@ -23,6 +24,9 @@ const LONGEST_HEADER: u64 = 16 << 20;
 
 /// The header's key of the file's own strings.
 const METADATA: &str = "__metadata__";
+
+/// The string that holds the checksum of everything else, in the files that are written here.
+const CHECKSUM: &str = "checksum";
 
 /// A safetensors file in memory, whose header has been checked.
 #[derive(Debug)]
@@ -83,7 +87,25 @@ impl SafeFile {
         if data.len() as u64 != claimed {
             return Err(bad(format!("Expected {claimed} bytes of tensors but found {}", data.len())));
         }
-        Ok(Self { path: path.to_path_buf(), header, data })
+        let file = Self { path: path.to_path_buf(), header, data };
+        match file.metadata(CHECKSUM) {
+            Some(expected) if expected != file.checksum() => {
+                Err(bad("Expected the checksum of its header but found another: the file is damaged".into()))
+            }
+            _ => Ok(file),
+        }
+    }
+
+    fn checksum(&self) -> String {
+        let strings = self.header.metadata().iter().flatten().collect::<BTreeMap<_, _>>();
+        let mut checksum = Checksum::of(strings.into_iter());
+        for name in self.header.offset_keys() {
+            if let Some(info) = self.header.info(&name) {
+                let (start, end) = info.data_offsets;
+                checksum.add(&name, info.dtype, &info.shape, &self.data[start..end]);
+            }
+        }
+        checksum.finish()
     }
 
     /// Where it was read from.
@@ -144,12 +166,46 @@ pub fn write_safetensors<'a>(
     let mut tensors: Vec<NewTensor<'a>> = tensors.into_iter().collect();
     // The widest elements first, so that every tensor begins at a multiple of its element's size, as in the crate.
     tensors.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
-    let header = header(&tensors, metadata)?;
+    let mut checksum = Checksum::of(metadata.iter());
+    tensors.iter().for_each(|tensor| checksum.add(&tensor.name, tensor.dtype, &tensor.shape, &tensor.data));
+    let mut metadata = metadata.clone();
+    metadata.insert(CHECKSUM.to_owned(), checksum.finish());
+    let header = header(&tensors, &metadata)?;
     write_atomically(path, |writer| {
         writer.write_all(&(header.len() as u64).to_le_bytes())?;
         writer.write_all(&header)?;
         tensors.iter().try_for_each(|tensor| writer.write_all(&tensor.data))
     })
+}
+
+/// XXH3 over strings and tensors, in the order of the file.
+struct Checksum(Xxh3);
+
+impl Checksum {
+    fn of<'a>(strings: impl Iterator<Item = (&'a String, &'a String)>) -> Self {
+        let mut checksum = Self(Xxh3::new());
+        for (key, value) in strings.filter(|(key, _)| *key != CHECKSUM) {
+            checksum.bytes(key.as_bytes());
+            checksum.bytes(value.as_bytes());
+        }
+        checksum
+    }
+
+    fn add(&mut self, name: &str, dtype: Dtype, shape: &[usize], data: &[u8]) {
+        self.bytes(name.as_bytes());
+        self.bytes(format!("{dtype:?} {shape:?}").as_bytes());
+        self.bytes(data);
+    }
+
+    /// The length goes in, too: "ab", "c" is not "a", "bc".
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> String {
+        format!("xxh3-128:{:032x}", self.0.digest128())
+    }
 }
 
 /// The header's JSON, padded with spaces to a multiple of 8 bytes. Written here because the crate's own writer takes

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Augment;
 use crate::error::{Error, Result};
 
 /// How activations wait for the backward sweep.
@@ -28,21 +29,51 @@ pub enum ScheduleKind {
     Cosine,
 }
 
-/// Adam (Kingma & Ba 2015).
+/// How a gradient becomes a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Algorithm 1 of Kingma & Ba 2015.
+    Adam,
+    /// Algorithm 2, by the largest gradient: what Glow's code trains with.
+    Adamax,
+}
+
+/// What becomes of a run whose loss or gradient is not finite. Either way it never reaches the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnNotFinite {
+    /// It ends.
+    Stop,
+    /// It goes on from its last checkpoint, with the images that come after the bad ones.
+    Rollback,
+}
+
+/// Adam or Adamax (Kingma & Ba 2015), with decoupled weight decay (Loshchilov & Hutter 2019).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct OptimizerConfig {
+    /// How a gradient becomes a step.
+    pub name: OptimizerKind,
     /// After the warm-up.
     pub learning_rate: f64,
     /// Decay of the first and of the second moment.
     pub betas: [f64; 2],
-    /// Added to the root of the second moment.
+    /// Added to the root of the second moment; Adamax: to the size of the gradient.
     pub epsilon: f64,
+    /// Each step takes `learning_rate * weight_decay` of every parameter away.
+    pub weight_decay: f64,
 }
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        Self { learning_rate: 1e-3, betas: [0.9, 0.999], epsilon: 1e-8 }
+        Self {
+            name: OptimizerKind::Adam,
+            learning_rate: 1e-3,
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        }
     }
 }
 
@@ -58,21 +89,27 @@ pub struct EvaluateConfig {
 
 /// Checkpoints during the run and at its end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct CheckpointConfig {
-    /// One folder a checkpoint is made in it.
+    /// One folder a checkpoint is made in it. Empty: `checkpoints` in the run's folder.
     pub folder: PathBuf,
     /// Steps between two.
     pub every: u64,
-    /// Newest ones that stay.
+    /// Newest ones that stay, beside the best.
     pub keep: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { folder: PathBuf::new(), every: 1000, keep: 3 }
+    }
 }
 
 /// Grids of samples during the run, always from the same latents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct SampleConfig {
-    /// One PNG a grid is made in it.
+    /// One PNG a grid is made in it. Empty: `samples` in the run's folder.
     pub folder: PathBuf,
     /// Steps between two.
     pub every: u64,
@@ -80,6 +117,12 @@ pub struct SampleConfig {
     pub count: usize,
     /// Standard deviation of the latents.
     pub temperature: f32,
+}
+
+impl Default for SampleConfig {
+    fn default() -> Self {
+        Self { folder: PathBuf::new(), every: 1000, count: 64, temperature: 0.7 }
+    }
 }
 
 /// Options of a training run.
@@ -92,8 +135,10 @@ pub struct TrainConfig {
     pub epochs: Option<f64>,
     /// Ends the run after so many seconds.
     pub seconds: Option<f64>,
-    /// Images of a step.
+    /// Images that are run through the model at once.
     pub batch_size: usize,
+    /// Batches whose gradients make one step.
+    pub accumulate: usize,
     /// Images from which the actnorms are set, whatever the batch size.
     pub init_images: usize,
     /// Adam's options.
@@ -104,15 +149,23 @@ pub struct TrainConfig {
     pub warmup: u64,
     /// Largest norm of the gradient of all parameters.
     pub clip_norm: f64,
+    /// What is done at random to training images.
+    pub augment: Augment,
+    /// Decay of the moving average of the weights; none is kept if `None`.
+    pub ema: Option<f64>,
+    /// What becomes of the run then.
+    pub on_not_finite: OnNotFinite,
     /// How activations wait for the backward sweep; the first way that fits if `None`.
     pub activations: Option<Activations>,
     /// Orders the data and draws the dequantization noise.
     pub seed: u64,
     /// On held-out data.
     pub evaluate: Option<EvaluateConfig>,
-    /// None are written if `None`.
+    /// Everything that the run leaves: settings, metrics, plots, samples, checkpoints.
+    pub folder: Option<PathBuf>,
+    /// None are written if `None`; with a folder there always are.
     pub checkpoint: Option<CheckpointConfig>,
-    /// None are written if `None`.
+    /// None are written if `None`; with a folder there always are.
     pub sample: Option<SampleConfig>,
 }
 
@@ -123,14 +176,19 @@ impl Default for TrainConfig {
             epochs: None,
             seconds: None,
             batch_size: 64,
+            accumulate: 1,
             init_images: 256,
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleKind::Constant,
             warmup: 1000,
             clip_norm: 50.0,
+            augment: Augment::default(),
+            ema: None,
+            on_not_finite: OnNotFinite::Stop,
             activations: None,
             seed: 0,
             evaluate: None,
+            folder: None,
             checkpoint: None,
             sample: None,
         }
@@ -151,6 +209,7 @@ impl TrainConfig {
         let mut whole_number = |option: &str, value: u64| check(value > 0, option, whole, value.to_string());
         whole_number("steps", self.steps.unwrap_or(1));
         whole_number("batchSize", self.batch_size as u64);
+        whole_number("accumulate", self.accumulate as u64);
         whole_number("initImages", self.init_images as u64);
         if let Some(evaluate) = &self.evaluate {
             whole_number("evaluate.every", evaluate.every);
@@ -182,6 +241,26 @@ impl TrainConfig {
         for beta in self.optimizer.betas {
             check((0.0..1.0).contains(&beta), "optimizer.betas", "numbers from 0 to below 1", beta.to_string());
         }
+        let decay = self.optimizer.weight_decay;
+        check(decay >= 0.0 && decay.is_finite(), "optimizer.weightDecay", "a number of at least 0", decay.to_string());
+        let Augment { shift, .. } = self.augment;
+        check((0.0..=0.5).contains(&shift), "augment.shift", "a part of the size from 0 to 0.5", shift.to_string());
+        if let Some(ema) = self.ema {
+            check(ema > 0.0 && ema < 1.0, "ema", "a number between 0 and 1", ema.to_string());
+        }
+        let nowhere = |folder: Option<&PathBuf>| self.folder.is_none() && folder.is_some_and(|f| f.as_os_str().is_empty());
+        for (option, folder) in [
+            ("checkpoint.folder", self.checkpoint.as_ref().map(|checkpoint| &checkpoint.folder)),
+            ("sample.folder", self.sample.as_ref().map(|sample| &sample.folder)),
+        ] {
+            check(!nowhere(folder), option, "a path, as the run has no folder,", "none".into());
+        }
+        check(
+            self.on_not_finite == OnNotFinite::Stop || self.checkpoint.is_some() || self.folder.is_some(),
+            "onNotFinite",
+            "'stop', as there are no checkpoints to go back to,",
+            "rollback".into(),
+        );
         let endless = self.steps.is_none() && self.epochs.is_none() && self.seconds.is_none();
         check(
             self.schedule != ScheduleKind::Cosine || !endless,
@@ -190,6 +269,26 @@ impl TrainConfig {
             "none".into(),
         );
         problems
+    }
+
+    /// With the places of checkpoints and samples filled in.
+    pub fn resolved(&self) -> Self {
+        let mut config = self.clone();
+        if let Some(folder) = &self.folder {
+            let within = |place: &mut PathBuf, name: &str| {
+                if place.as_os_str().is_empty() {
+                    *place = folder.join(name);
+                }
+            };
+            within(&mut config.checkpoint.get_or_insert_default().folder, "checkpoints");
+            within(&mut config.sample.get_or_insert_default().folder, "samples");
+        }
+        config
+    }
+
+    /// Images of a step.
+    pub fn images_per_step(&self) -> u64 {
+        self.batch_size as u64 * self.accumulate as u64
     }
 
     /// The first option that is out of range, as an error.

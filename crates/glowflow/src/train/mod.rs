@@ -9,11 +9,13 @@ mod run;
 mod schedule;
 mod step;
 
+pub use checkpoint::{Best, Checkpoint, RunState, folder_to_resume, model_file};
 pub use config::{
-    Activations, CheckpointConfig, EvaluateConfig, OptimizerConfig, SampleConfig, ScheduleKind, TrainConfig,
+    Activations, CheckpointConfig, EvaluateConfig, OnNotFinite, OptimizerConfig, OptimizerKind, SampleConfig,
+    ScheduleKind, TrainConfig,
 };
 pub use event::{StepEnd, TrainEvent, TrainSummary};
-pub use optimizer::Adam;
+pub use optimizer::{Optimizer, StoredMoments, move_average};
 pub use reducer::{Identity, Reducer};
-pub use run::Control;
-pub use step::{StepOutcome, Trainer};
+pub use run::{Control, RunData};
+pub use step::{Outcomes, StepOutcome, Trainer, Weights};

@@ -1,20 +1,24 @@
 //! A training run from its first step to its last.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::checkpoint;
-use super::config::{Activations, SampleConfig, TrainConfig};
+use burn::tensor::Device;
+
+use super::checkpoint::{Best, Checkpoint, Checkpoints, RunState};
+use super::config::{Activations, OnNotFinite, SampleConfig, TrainConfig};
 use super::event::{StepEnd, TrainEvent, TrainSummary};
+use super::optimizer::Optimizer;
 use super::reducer::Identity;
 use super::schedule::Progress;
-use super::step::Trainer;
-use crate::data::{Dataset, Order, Prefetch};
+use super::step::{Outcomes, Trainer, Weights};
+use crate::data::{Dataset, Order, Plan, Prefetch};
 use crate::error::{Error, Result};
+use crate::models::flow_model::{State, read_checkpoint};
 use crate::models::memory::{self, MemoryEstimate};
-use crate::models::{Call, FlowModel, self_check};
+use crate::models::{Call, Evaluation, FlowModel, self_check};
 use crate::picture::{GridOptions, write_png_grid};
 
 /// Part of the free memory that a run may plan to use.
@@ -22,6 +26,9 @@ const MEMORY_SHARE: f64 = 0.6;
 
 /// Largest error of a rebuilt batch before a warning: half a bin of 8-bit pixels.
 const REBUILD_WARNING: f32 = 1.0 / 512.0;
+
+/// Times that a run goes back to its last checkpoint before it ends: what fails again and again will not pass.
+const MOST_ROLLBACKS: u32 = 3;
 
 /// Stops a run from outside.
 #[derive(Debug, Default)]
@@ -45,54 +52,124 @@ impl Control {
     }
 }
 
+/// What a run trains on.
+#[derive(Clone)]
+pub struct RunData {
+    /// What the weights learn.
+    pub training: Arc<dyn Dataset>,
+    /// What they are scored on.
+    pub held_out: Option<Arc<dyn Dataset>>,
+}
+
+impl RunData {
+    /// Without anything to score.
+    pub fn of(training: Arc<dyn Dataset>) -> Self {
+        Self { training, held_out: None }
+    }
+}
+
 impl FlowModel {
-    /// Trains until a limit is reached or `control` stops it; blocks.
+    /// Trains until a limit is reached or `control` stops it; blocks. `from` is the checkpoint that the model was
+    /// [resumed](FlowModel::resume) from, if it was.
     ///
-    /// Every step is one piece of work on the device's queue: calls from other threads come between two of them.
+    /// Every batch is one piece of work on the device's queue: calls from other threads come between two of them, and
+    /// see the weights of one step boundary.
+    ///
+    /// With an average (`ema`) everything but the training itself uses that; when the run is over, the average is the
+    /// model.
     ///
     /// # Errors
     ///
-    /// [`Error::Option`] for options out of range, [`Error::Busy`] if the model is in training, [`Error::NotFinite`] for
-    /// a loss or gradient that is not finite: the weights are then those of the last good step, and in a checkpoint
-    /// where checkpoints are asked for.
+    /// [`Error::Option`] for options out of range, [`Error::Busy`] if the model is in training, [`Error::Data`] if a
+    /// checkpoint's data were others, [`Error::NotFinite`] for a loss or gradient that is not finite: the weights are
+    /// then those of the last good step. Whatever ends a run, a checkpoint is written first where they are asked for.
     pub fn train(
         &self,
-        data: Arc<dyn Dataset>,
-        held_out: Option<Arc<dyn Dataset>>,
+        data: RunData,
         config: TrainConfig,
+        from: Option<Checkpoint>,
         control: &Control,
         on_event: &mut dyn FnMut(TrainEvent),
     ) -> Result<TrainSummary> {
         config.validate()?;
-        self.check_shape("training images", data.shape())?;
-        if let Some(held_out) = &held_out {
+        self.check_shape("training images", data.training.shape())?;
+        if let Some(held_out) = &data.held_out {
             self.check_shape("evaluation images", held_out.shape())?;
         }
-        let _mark = self.begin_training()?;
-        let started = Instant::now();
-        let activations = self.activations(&config)?;
-        self_check::check_once(self.config(), config.batch_size, self.device())?;
-        if !self.initialized() {
-            self.initialize_marked(&*data, config.init_images, config.seed)?;
+        let fingerprint = data.training.fingerprint();
+        if let Some(checkpoint) = &from {
+            check_continuation(checkpoint, &config, &fingerprint)?;
         }
-        Run {
+        let _mark = self.begin_training()?;
+        let activations = self.activations(&config)?;
+        // The choice is kept, so that a resumed run makes the same one on a machine with other memory.
+        let config = TrainConfig { activations: Some(activations), ..config.resolved() };
+        self_check::check_once(self.config(), config.batch_size, self.device())?;
+        let checkpoints = config.checkpoint.as_ref().map(|to| Checkpoints::open(to, self.step())).transpose()?;
+        if !self.initialized() {
+            self.initialize_marked(&*data.training, config.init_images, config.seed)?;
+        }
+        let state = match &from {
+            Some(checkpoint) => RunState { train: config.clone(), ..checkpoint.state.clone() },
+            None => RunState {
+                step: self.step(),
+                images: self.step() * config.images_per_step(),
+                optimizer_steps: 0,
+                seconds: 0.0,
+                best: None,
+                data: fingerprint,
+                train: config.clone(),
+            },
+        };
+        let trainer = self.trainer(&config, activations, from)?;
+        let run = Run {
             model: self,
             config: &config,
-            activations,
-            held_out: held_out.as_deref(),
+            data: &data,
+            checkpoints,
             control,
             on_event,
-            started,
+            trainer,
+            earlier_seconds: state.seconds,
+            state,
+            started: Instant::now(),
+            loss: f64::NAN,
+            rollbacks: 0,
             evaluated: None,
+            improved: false,
             sampled: None,
             last_checkpoint: None,
-        }
-        .go(data)
+        };
+        let outcome = run.go();
+        // Fails where the model has been disposed of: there is nothing left to be made the model then.
+        let _ = self.with_state(|state| {
+            if let Some(average) = state.average.take() {
+                state.forget_prepared();
+                state.glow = average;
+            }
+            Ok(())
+        });
+        outcome
+    }
+
+    /// Puts a checkpoint's weights, or the start of an average, in place.
+    fn trainer(
+        &self,
+        config: &TrainConfig,
+        activations: Activations,
+        from: Option<Checkpoint>,
+    ) -> Result<Arc<Mutex<Trainer>>> {
+        let (config, model) = (config.clone(), self.config().clone());
+        self.with_state(move |state| {
+            let optimizer = restore(state, &config, from);
+            let trainer = Trainer::new(&config, &model, activations, optimizer, Box::new(Identity));
+            Ok(Arc::new(Mutex::new(trainer)))
+        })
     }
 
     /// The asked-for way to hold activations, or the first that fits in memory.
     fn activations(&self, config: &TrainConfig) -> Result<Activations> {
-        let estimate = MemoryEstimate::of(self.config(), config.batch_size);
+        let estimate = MemoryEstimate::of(self.config(), config);
         let available = (memory::available() as f64 * MEMORY_SHARE) as u64;
         let ways = match &config.activations {
             Some(way) => std::slice::from_ref(way),
@@ -107,68 +184,84 @@ impl FlowModel {
     }
 }
 
+/// Whether a run of this config can go on from the checkpoint, with these data.
+fn check_continuation(checkpoint: &Checkpoint, config: &TrainConfig, fingerprint: &str) -> Result<()> {
+    let RunState { data, train, .. } = &checkpoint.state;
+    if data != fingerprint {
+        return Err(Error::Data {
+            what: "the training data".into(),
+            index: None,
+            reason: format!("Expected those of the checkpoint, {data}, but received {fingerprint}"),
+        });
+    }
+    if train.optimizer.name != config.optimizer.name {
+        let [expected, received] = [train, config].map(|config| format!("{:?}", config.optimizer.name).to_lowercase());
+        return Err(Error::option("optimizer.name", format!("{expected}, as in the checkpoint,"), received));
+    }
+    Ok(())
+}
+
+/// Makes the weights and the optimizer those of a checkpoint, or those of a start.
+fn restore(state: &mut State, config: &TrainConfig, from: Option<Checkpoint>) -> Optimizer {
+    state.forget_prepared();
+    let mut optimizer = match from {
+        None => Optimizer::new(config.optimizer.clone()),
+        Some(Checkpoint { state: RunState { optimizer_steps, .. }, moments, weights, .. }) => {
+            if let Some(weights) = weights {
+                state.average = Some(std::mem::replace(&mut state.glow, weights));
+            }
+            Optimizer::restore(config.optimizer.clone(), optimizer_steps, moments, &state.glow)
+        }
+    };
+    optimizer.make_moments(&state.glow);
+    match config.ema {
+        None => state.average = None,
+        Some(_) => {
+            state.average.get_or_insert_with(|| state.glow.clone());
+        }
+    }
+    optimizer
+}
+
 struct Run<'a> {
     model: &'a FlowModel,
     config: &'a TrainConfig,
-    activations: Activations,
-    held_out: Option<&'a dyn Dataset>,
+    data: &'a RunData,
+    checkpoints: Option<Checkpoints>,
     control: &'a Control,
     on_event: &'a mut dyn FnMut(TrainEvent),
+    trainer: Arc<Mutex<Trainer>>,
+    state: RunState,
+    /// Of the parts of this run before this one.
+    earlier_seconds: f64,
     started: Instant,
+    loss: f64,
+    rollbacks: u32,
     /// Steps at which these were done last.
     evaluated: Option<u64>,
     sampled: Option<u64>,
     last_checkpoint: Option<(u64, PathBuf)>,
+    /// The last evaluation was the best, and its weights have no checkpoint yet.
+    improved: bool,
+}
+
+/// Why the steps have ended.
+enum End {
+    Over,
+    NotFinite(Error),
 }
 
 impl Run<'_> {
-    fn go(mut self, data: Arc<dyn Dataset>) -> Result<TrainSummary> {
-        let order = Order::new(data.len(), self.config.batch_size, self.config.seed)?;
-        let batches_per_epoch = order.batches_per_epoch();
-        let first = self.model.step();
-        let mut batches = Prefetch::new(data, order, first)?;
-        let mut trainer = Trainer::new(self.config, self.activations, Box::new(Identity));
-        let mut loss = f64::NAN;
-        self.tell(TrainEvent::RunStart { step: first, batches_per_epoch });
-        self.sample(true)?;
-        let mut last_step = Instant::now();
-        loop {
-            let done = self.model.step();
-            let epochs = done as f64 / batches_per_epoch;
-            let seconds = self.started.elapsed().as_secs_f64();
-            if self.control.is_stopped() || self.config.is_over(done, epochs, seconds) {
-                break;
+    fn go(mut self) -> Result<TrainSummary> {
+        let batches_per_epoch = self.data.training.len() as f64 / self.config.batch_size as f64;
+        self.tell(TrainEvent::RunStart { step: self.state.step, batches_per_epoch });
+        match self.run() {
+            Ok(()) => {}
+            Err(error) => {
+                // The weights are still the last good ones. What ended the run is told, not what befell its checkpoint.
+                let _ = self.checkpoint(true);
+                return Err(error);
             }
-            let step = done + 1;
-            let learning_rate = self.config.learning_rate(Progress { step, epochs, seconds });
-            let batch = batches.next_batch()?;
-            let images = batch.indices.len() as f64;
-            let outcome;
-            (trainer, outcome) = self.step(trainer, batch, learning_rate, step)?;
-            let outcome = match outcome {
-                Ok(outcome) => outcome,
-                Err(error) => {
-                    // The weights are still the last good ones.
-                    self.checkpoint(true)?;
-                    return Err(error);
-                }
-            };
-            loss = outcome.loss;
-            self.tell(TrainEvent::StepEnd(StepEnd {
-                step,
-                epoch: (step as f64 / batches_per_epoch) as u64,
-                loss,
-                gradient_norm: outcome.gradient_norm,
-                learning_rate,
-                images_per_second: images / last_step.elapsed().as_secs_f64(),
-                rebuild_error: outcome.rebuild_error,
-                merged: 1,
-            }));
-            self.watch(step, outcome.rebuild_error);
-            self.evaluate(false)?;
-            self.sample(false)?;
-            self.checkpoint(false)?;
-            last_step = Instant::now();
         }
         let stopped = self.control.is_stopped();
         if !stopped {
@@ -177,8 +270,8 @@ impl Run<'_> {
         self.sample(true)?;
         self.checkpoint(true)?;
         let summary = TrainSummary {
-            step: self.model.step(),
-            loss,
+            step: self.state.step,
+            loss: self.loss,
             reason: if stopped { "stopped" } else { "finished" },
             seconds: self.started.elapsed().as_secs_f64(),
             checkpoint: self.last_checkpoint.take().map(|(_, path)| path),
@@ -187,34 +280,174 @@ impl Run<'_> {
         Ok(summary)
     }
 
+    fn run(&mut self) -> Result<()> {
+        self.sample(true)?;
+        let rollback = self.config.on_not_finite == OnNotFinite::Rollback;
+        if rollback {
+            self.checkpoint(true)?;
+        }
+        loop {
+            match self.steps()? {
+                End::Over => return Ok(()),
+                End::NotFinite(error) if rollback && self.rollbacks < MOST_ROLLBACKS => self.roll_back(&error)?,
+                End::NotFinite(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Steps until the run is over or one fails.
+    fn steps(&mut self) -> Result<End> {
+        let order = Order::new(self.data.training.len(), self.config.seed)?;
+        let plan = Plan {
+            position: self.state.images,
+            step: self.state.step,
+            batch_size: self.config.batch_size,
+            accumulate: self.config.accumulate,
+            augment: self.config.augment,
+        };
+        let mut batches = Prefetch::new(self.data.training.clone(), order, plan)?;
+        let mut last = Instant::now();
+        loop {
+            let at = self.progress();
+            if self.control.is_stopped() || self.config.is_over(self.state.step, at.epochs, at.seconds) {
+                return Ok(self.collect(true, &mut last)?.map_or(End::Over, End::NotFinite));
+            }
+            self.step(&mut batches, self.config.learning_rate(at))?;
+            if let Some(error) = self.collect(self.something_is_due(), &mut last)? {
+                return Ok(End::NotFinite(error));
+            }
+            let before = Instant::now();
+            self.evaluate(false)?;
+            self.sample(false)?;
+            self.checkpoint(false)?;
+            last += before.elapsed();
+        }
+    }
+
+    /// Where the next step is.
+    fn progress(&self) -> Progress {
+        let epochs = self.state.images as f64 / self.data.training.len() as f64;
+        Progress { step: self.state.step + 1, epochs, seconds: self.seconds() }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.earlier_seconds + self.started.elapsed().as_secs_f64()
+    }
+
+    fn step(&mut self, batches: &mut Prefetch, learning_rate: f64) -> Result<()> {
+        let step = self.state.step + 1;
+        for batch in 1..=self.config.accumulate {
+            let read = batches.next_batch()?;
+            let last = batch == self.config.accumulate;
+            let model = self.model.clone();
+            self.on_queue(move |trainer, state, device| {
+                // What is prepared for inference shares the weights' memory.
+                if last {
+                    state.forget_prepared();
+                }
+                trainer.accumulate(&state.glow, read, device)?;
+                if last {
+                    let weights = Weights { glow: &mut state.glow, average: &mut state.average };
+                    trainer.update(weights, learning_rate, step, device)?;
+                    model.set_step(step);
+                }
+                Ok(())
+            })?;
+        }
+        self.state.step = step;
+        self.state.images += self.config.images_per_step();
+        self.state.optimizer_steps += 1;
+        Ok(())
+    }
+
+    /// Tells of the steps whose findings can be read, or of all if `now`; the error of the first bad one.
+    fn collect(&mut self, now: bool, last: &mut Instant) -> Result<Option<Error>> {
+        let Outcomes { found, failed } =
+            self.on_queue(move |trainer, state, device| trainer.outcomes(&state.glow, now, device))?;
+        let told = found.len() as f64;
+        if told > 0.0 {
+            let each = last.elapsed().as_secs_f64() / told;
+            *last = Instant::now();
+            for outcome in found {
+                self.loss = outcome.loss;
+                let steps_ago = self.state.step - outcome.step;
+                let images = self.state.images - steps_ago * self.config.images_per_step();
+                self.tell(TrainEvent::StepEnd(StepEnd {
+                    step: outcome.step,
+                    epoch: images / self.data.training.len() as u64,
+                    loss: outcome.loss,
+                    gradient_norm: outcome.gradient_norm,
+                    learning_rate: outcome.learning_rate,
+                    images_per_second: self.config.images_per_step() as f64 / each,
+                    rebuild_error: outcome.rebuild_error,
+                    merged: 1,
+                }));
+                self.watch(outcome.step, outcome.rebuild_error);
+            }
+        }
+        Ok(failed.map(|(step, error)| {
+            // Nothing from the bad step on has reached the weights; its images count as seen.
+            let undone = self.state.step + 1 - step;
+            self.state.step -= undone;
+            self.state.optimizer_steps -= undone;
+            self.state.images -= (undone - 1) * self.config.images_per_step();
+            self.model.set_step(self.state.step);
+            error
+        }))
+    }
+
+    /// Goes back to the last checkpoint's weights, with the images that come after the bad ones.
+    fn roll_back(&mut self, error: &Error) -> Result<()> {
+        let Some((_, path)) = self.last_checkpoint.clone() else { return Ok(()) };
+        self.rollbacks += 1;
+        let (model, config) = (self.model.clone(), self.config.clone());
+        let trainer = self.trainer.clone();
+        let step = self.model.with_state(move |state| {
+            let (stored, checkpoint) = read_checkpoint(&path, model.device().burn())?;
+            let at = checkpoint.state.clone();
+            state.glow = stored.glow;
+            let optimizer = restore(state, &config, Some(checkpoint));
+            let activations = config.activations.unwrap_or(Activations::Stored);
+            *trainer.lock().unwrap_or_else(PoisonError::into_inner) =
+                Trainer::new(&config, model.config(), activations, optimizer, Box::new(Identity));
+            model.set_step(at.step);
+            Ok((at.step, at.optimizer_steps))
+        })?;
+        (self.state.step, self.state.optimizer_steps) = step;
+        let message = format!("{error}: the run goes on from the checkpoint of step {}", self.state.step);
+        self.tell(TrainEvent::Warning { step: self.state.step, code: "ROLLED_BACK", message });
+        Ok(())
+    }
+
     fn tell(&mut self, event: TrainEvent) {
         (self.on_event)(event);
     }
 
-    /// One step on the device's queue. The trainer goes there and comes back.
-    fn step(
+    /// `work` on the device's queue.
+    fn on_queue<T: Send + 'static>(
         &self,
-        mut trainer: Trainer,
-        batch: crate::data::PrefetchedBatch,
-        learning_rate: f64,
-        step: u64,
-    ) -> Result<(Trainer, Result<super::StepOutcome>)> {
-        let model = self.model.clone();
+        work: impl FnOnce(&mut Trainer, &mut State, &Device) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (trainer, model) = (self.trainer.clone(), self.model.clone());
         self.model.with_state(move |state| {
-            state.forget_prepared();
-            let device = model.device().burn();
-            let outcome = trainer.step(&mut state.glow, model.config(), &batch, learning_rate, step, device);
-            if outcome.is_ok() {
-                model.set_step(step);
-            }
-            Ok((trainer, outcome))
+            let mut trainer = trainer.lock().map_err(|_| Error::Internal { message: "a step has panicked".into() })?;
+            work(&mut trainer, state, model.device().burn())
         })
     }
 
     /// Whether what is done every so many steps, and was done last at `last`, is due.
     fn is_due(&self, every: u64, last: Option<u64>, at_an_end: bool) -> bool {
-        let step = self.model.step();
+        let step = self.state.step;
         last != Some(step) && (at_an_end || step.is_multiple_of(every))
+    }
+
+    fn something_is_due(&self) -> bool {
+        let every = [
+            self.config.evaluate.as_ref().map(|evaluate| evaluate.every),
+            self.config.sample.as_ref().map(|sample| sample.every),
+            self.config.checkpoint.as_ref().map(|checkpoint| checkpoint.every),
+        ];
+        every.into_iter().flatten().any(|every| self.state.step.is_multiple_of(every))
     }
 
     fn watch(&mut self, step: u64, rebuild_error: Option<f32>) {
@@ -230,19 +463,28 @@ impl Run<'_> {
     }
 
     fn evaluate(&mut self, at_the_end: bool) -> Result<()> {
-        let (Some(evaluate), Some(data)) = (&self.config.evaluate, self.held_out) else { return Ok(()) };
+        let (Some(evaluate), Some(data)) = (&self.config.evaluate, &self.data.held_out) else { return Ok(()) };
         if !self.is_due(evaluate.every, self.evaluated, at_the_end) {
             return Ok(());
         }
-        let step = self.model.step();
+        let step = self.state.step;
         self.evaluated = Some(step);
         let call = Call { cancel: self.control.stopped.clone(), batch_size: None };
-        match self.model.evaluate(data, evaluate.limit, self.config.seed, &call) {
-            Ok(evaluation) => self.tell(TrainEvent::EvaluationEnd { step, evaluation }),
+        match self.model.evaluate(&**data, evaluate.limit, self.config.seed, &call) {
+            Ok(evaluation) => self.evaluated(step, evaluation),
             Err(Error::Aborted) => {}
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    fn evaluated(&mut self, step: u64, evaluation: Evaluation) {
+        let bits_per_dim = evaluation.bits_per_dim;
+        if self.state.best.is_none_or(|best| bits_per_dim < best.bits_per_dim) {
+            self.state.best = Some(Best { step, bits_per_dim });
+            self.improved = true;
+        }
+        self.tell(TrainEvent::EvaluationEnd { step, evaluation });
     }
 
     fn sample(&mut self, at_an_end: bool) -> Result<()> {
@@ -250,7 +492,7 @@ impl Run<'_> {
         if !self.is_due(*every, self.sampled, at_an_end) {
             return Ok(());
         }
-        let step = self.model.step();
+        let step = self.state.step;
         self.sampled = Some(step);
         let images = match self.model.sample(*count, *temperature, self.config.seed, &Call::default()) {
             // A young model may not invert everywhere: no reason to end its training.
@@ -267,16 +509,30 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn checkpoint(&mut self, at_the_end: bool) -> Result<()> {
-        let Some(to) = &self.config.checkpoint else { return Ok(()) };
+    fn checkpoint(&mut self, at_an_end: bool) -> Result<()> {
+        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
+        let every = self.config.checkpoint.as_ref().map_or(u64::MAX, |to| to.every);
         let last = self.last_checkpoint.as_ref().map(|(step, _)| *step);
-        if !self.is_due(to.every, last, at_the_end) {
+        if !self.is_due(every, last, at_an_end || self.improved) {
             return Ok(());
         }
-        let step = self.model.step();
-        let path = checkpoint::write(self.model, self.config, self.activations, to)?;
-        self.last_checkpoint = Some((step, path.clone()));
-        self.tell(TrainEvent::CheckpointEnd { step, path });
-        Ok(())
+        self.state.seconds = self.seconds();
+        let moments =
+            self.on_queue(|trainer, state, _| Ok(trainer.optimizer().stored_moments(&state.glow)))?;
+        let step = self.state.step;
+        match checkpoints.write(self.model, moments, &self.state) {
+            Ok(path) => {
+                self.improved = false;
+                self.last_checkpoint = Some((step, path.clone()));
+                self.tell(TrainEvent::CheckpointEnd { step, path });
+                Ok(())
+            }
+            // A full disk may have space again by the next one: no reason to lose what is not yet written.
+            Err(error @ Error::Io { .. }) if !at_an_end => {
+                self.tell(TrainEvent::Warning { step, code: "CHECKPOINT_FAILED", message: error.to_string() });
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 }

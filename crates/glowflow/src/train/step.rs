@@ -1,103 +1,282 @@
 //! One step of training: forward, backward, clip, update. Nothing that is not finite reaches the weights.
+//!
+//! On the CPU the loss and the norm are looked at in each step. On a GPU that would be a wait for the device each: there
+//! they stay on it, a flag beside them masks every update after the first that is not finite, and all of them are read
+//! back together every [`READ_EVERY`] steps.
 
 use std::f64::consts::LN_2;
 use std::ops::ControlFlow;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor};
 
 use super::config::{Activations, TrainConfig};
-use super::optimizer::Adam;
+use super::optimizer::{Optimizer, move_average};
 use super::reducer::Reducer;
 use crate::data::PrefetchedBatch;
 use crate::error::{Error, Result};
 use crate::flow::{Gradients, NamedParameter, named_parameters};
-use crate::kernels::reduce::sum_of_squares;
+use crate::kernels::adam::Clip;
+use crate::kernels::{self, reduce};
 use crate::models::glow::{Glow, RunningGlow};
 use crate::models::{GlowConfig, bits_per_dim, discrete_log_prob, training_batch};
 
 /// Steps between two measurements of the rebuild error.
 const REBUILD_CHECK: u64 = 100;
 
+/// Steps on a GPU whose findings are read back together.
+const READ_EVERY: usize = 10;
+
+/// The weights that are trained, and their average where one is kept.
+pub struct Weights<'a> {
+    /// What the gradients step.
+    pub glow: &'a mut Glow,
+    /// What evaluation, sampling and the saved model use.
+    pub average: &'a mut Option<Glow>,
+}
+
 /// What a training run carries from step to step, beside the weights.
 pub struct Trainer {
     config: TrainConfig,
+    model: GlowConfig,
     activations: Activations,
-    optimizer: Adam,
+    optimizer: Optimizer,
     reducer: Box<dyn Reducer>,
+    /// Sum over the batches of the step under way.
+    gradients: Gradients,
+    /// The batches of the step under way.
+    batches: Vec<RunBatch>,
+    /// Steps whose findings have not been read yet.
+    unread: Vec<Unread>,
+    /// On a GPU: whether everything so far has been finite. Shape `[1]`.
+    sound: Option<Tensor<1, Bool>>,
+}
+
+/// A batch that has been run.
+struct RunBatch {
+    batch: PrefetchedBatch,
+    /// Shape `[batch]`.
+    log_probs: Tensor<1>,
+    /// Shape `[1]`.
+    rebuild_error: Option<Tensor<1>>,
+}
+
+/// A step whose findings are on the device.
+struct Unread {
+    step: u64,
+    learning_rate: f64,
+    batches: Vec<RunBatch>,
+    norm: Norm,
+}
+
+enum Norm {
+    Host(f64),
+    /// Shape `[1]`.
+    Device(Tensor<1>),
 }
 
 /// What a step found.
 #[derive(Debug, Clone, Copy)]
 pub struct StepOutcome {
-    /// Bits per dimension of the batch, before the update.
+    /// Its count, from 1.
+    pub step: u64,
+    /// Bits per dimension of its images, before the update.
     pub loss: f64,
     /// Norm of the gradient, before clipping.
     pub gradient_norm: f64,
+    /// What it was made with.
+    pub learning_rate: f64,
     /// Largest error of the rebuilt batch, where activations are rebuilt, every 100th step and the first.
     pub rebuild_error: Option<f32>,
 }
 
 impl Trainer {
     /// For a run that holds activations this way.
-    pub fn new(config: &TrainConfig, activations: Activations, reducer: Box<dyn Reducer>) -> Self {
-        Self { config: config.clone(), activations, optimizer: Adam::new(config.optimizer.clone()), reducer }
+    pub fn new(
+        config: &TrainConfig,
+        model: &GlowConfig,
+        activations: Activations,
+        optimizer: Optimizer,
+        reducer: Box<dyn Reducer>,
+    ) -> Self {
+        Self {
+            config: config.clone(),
+            model: model.clone(),
+            activations,
+            optimizer,
+            reducer,
+            gradients: Gradients::default(),
+            batches: Vec::new(),
+            unread: Vec::new(),
+            sound: None,
+        }
     }
 
-    /// Makes step `step`, from 1, on a batch. On an error the weights are as they were.
-    pub fn step(
-        &mut self,
-        glow: &mut Glow,
-        model: &GlowConfig,
-        batch: &PrefetchedBatch,
-        learning_rate: f64,
-        step: u64,
-        device: &Device,
-    ) -> Result<StepOutcome> {
-        self.optimizer.make_moments(glow);
-        let x = training_batch(&batch.batch.images, &batch.indices, model.bits, self.config.seed, batch.step, device);
-        let (count, dims) = (batch.indices.len() as f64, model.image.dims() as f64);
-        let mut gradients = Gradients::default();
-        let running = RunningGlow::new(glow, model, false);
-        let tape = running.forward(x.clone(), self.activations)?;
-        let log_probs: Vec<f64> = tape.log_prob.clone().try_into_vec_as::<f64>().expect("f64 data");
-        let log_prob = log_probs.iter().sum::<f64>() / count;
-        let loss = bits_per_dim(discrete_log_prob(log_prob, model.image, model.bits), model.image);
-        if !loss.is_finite() {
-            let layer = first_not_finite(&running, x)?;
-            return Err(Error::NotFinite { what: "the loss".into(), step, layer });
-        }
-        let weight = -1.0 / (count * dims * LN_2);
-        let cotangent = Tensor::full([batch.indices.len()], weight as f32, device);
-        let rebuilt = running.backward(tape, &cotangent, &mut gradients)?.x;
-        let rebuild_error = (self.activations == Activations::Constant && step % REBUILD_CHECK == 1)
-            .then(|| (rebuilt - x).abs().max().into_scalar::<f32>());
-        // Lets go of the weights' tensors, so that the update can be made in place.
-        drop(running);
+    /// The optimizer's state.
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
 
+    /// Runs a batch and adds its gradient to those of the step under way.
+    pub fn accumulate(&mut self, glow: &Glow, batch: PrefetchedBatch, device: &Device) -> Result<()> {
+        self.optimizer.make_moments(glow);
+        let x = self.scaled(&batch, device);
+        let count = batch.indices.len();
+        let running = RunningGlow::new(glow, &self.model, false);
+        let tape = running.forward(x.clone(), self.activations)?;
+        let log_probs = tape.log_prob.clone();
+        let mut rebuild_error = None;
+        // Where a look costs nothing: a backward pass of what is not finite would find other errors first.
+        if !kernels::is_cpu(device) || self.loss(&read(&log_probs)).is_finite() {
+            let rebuilt = running.backward(tape, &self.cotangent(count, device), &mut self.gradients)?.x;
+            let measured = self.activations == Activations::Constant && batch.step % REBUILD_CHECK == 0;
+            rebuild_error = measured.then(|| (rebuilt - x).abs().max());
+        }
+        self.batches.push(RunBatch { batch, log_probs, rebuild_error });
+        Ok(())
+    }
+
+    /// Steps the weights along the gradients that [`Trainer::accumulate`] has gathered, as step `step`, from 1.
+    pub fn update(&mut self, weights: Weights<'_>, learning_rate: f64, step: u64, device: &Device) -> Result<()> {
+        let mut gradients = std::mem::take(&mut self.gradients);
+        let batches = std::mem::take(&mut self.batches);
         self.reducer.reduce(&mut gradients)?;
-        let gradient_norm = gradient_norm(glow, &gradients, step)?;
-        let scale = (self.config.clip_norm / gradient_norm).min(1.0);
-        let weights = std::mem::replace(glow, Glow { levels: Vec::new(), ..glow.clone() });
-        *glow = self.optimizer.step(weights, gradients, learning_rate, scale as f32);
-        Ok(StepOutcome { loss, gradient_norm, rebuild_error })
+        let found: Vec<Tensor<1>> =
+            named_parameters(weights.glow).iter().filter_map(|p| gradients.get(p.id).cloned()).collect();
+        let (norm, clip) = if kernels::is_cpu(device) {
+            let norm = reduce::sum_of_squares(&found).sqrt();
+            let sound = norm.is_finite() && batches.iter().all(|batch| self.loss(&read(&batch.log_probs)).is_finite());
+            (Norm::Host(norm), sound.then(|| Clip::Host((self.config.clip_norm / norm).min(1.0) as f32)))
+        } else {
+            let norm = reduce::device_sum_of_squares(&found).sqrt();
+            let clip = self.device_clip(&norm, &batches);
+            (Norm::Device(norm), Some(clip))
+        };
+        drop(found);
+        self.unread.push(Unread { step, learning_rate, batches, norm });
+        if let Some(clip) = clip {
+            // Taken out, so that nobody else holds the tensors and they are stepped in place.
+            let glow = std::mem::replace(weights.glow, Glow::nothing(device));
+            *weights.glow = self.optimizer.step(glow, gradients, learning_rate, &clip);
+            if let (Some(decay), Some(average)) = (self.config.ema, weights.average.take()) {
+                *weights.average = Some(move_average(average, weights.glow, decay, self.optimizer.steps()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the steps since the last call have found; on a GPU only where there are enough of them, or `now`.
+    ///
+    /// After what was found in the good steps comes the error of the first bad one: weights and average are as they
+    /// were before it.
+    pub fn outcomes(&mut self, glow: &Glow, now: bool, device: &Device) -> Result<Outcomes> {
+        let mut outcomes = Outcomes::default();
+        if !now && !kernels::is_cpu(device) && self.unread.len() < READ_EVERY {
+            return Ok(outcomes);
+        }
+        let unread = std::mem::take(&mut self.unread);
+        let mut values = read_back(&unread).into_iter();
+        for step in unread {
+            let mut next = |count: usize| values.by_ref().take(count).collect::<Vec<f64>>();
+            let log_probs: Vec<f64> = step.batches.iter().flat_map(|batch| next(batch.batch.indices.len())).collect();
+            let loss = self.loss(&log_probs);
+            let gradient_norm = match step.norm {
+                Norm::Host(norm) => norm,
+                Norm::Device(_) => next(1)[0],
+            };
+            let errors = step.batches.iter().filter(|batch| batch.rebuild_error.is_some()).count();
+            let rebuild_error = next(errors).into_iter().map(|error| error as f32).reduce(f32::max);
+            if !loss.is_finite() || !gradient_norm.is_finite() {
+                outcomes.failed = Some((step.step, self.diagnose(glow, &step, device)?));
+                self.sound = None;
+                break;
+            }
+            let Unread { step, learning_rate, .. } = step;
+            outcomes.found.push(StepOutcome { step, loss, gradient_norm, learning_rate, rebuild_error });
+        }
+        Ok(outcomes)
+    }
+
+    /// What went wrong in a step, found by running it again.
+    fn diagnose(&self, glow: &Glow, at: &Unread, device: &Device) -> Result<Error> {
+        let step = at.step;
+        let running = RunningGlow::new(glow, &self.model, false);
+        let mut gradients = Gradients::default();
+        for RunBatch { batch, .. } in &at.batches {
+            let x = self.scaled(batch, device);
+            let tape = running.forward(x.clone(), self.activations)?;
+            if !self.loss(&read(&tape.log_prob)).is_finite() {
+                return Ok(Error::NotFinite { what: "the loss".into(), step, layer: first_not_finite(&running, x)? });
+            }
+            running.backward(tape, &self.cotangent(batch.indices.len(), device), &mut gradients)?;
+        }
+        // The sweep goes from the top down: what is furthest up went wrong first.
+        let found = |parameter: &NamedParameter| gradients.get(parameter.id).cloned();
+        let wrong = named_parameters(glow)
+            .into_iter()
+            .rev()
+            .find(|parameter| found(parameter).is_some_and(|gradient| !reduce::sum_of_squares(&[gradient]).is_finite()));
+        let layer = wrong.map_or_else(|| "all parameters together".to_owned(), |parameter| parameter.name);
+        Ok(Error::NotFinite { what: "the gradient".into(), step, layer })
+    }
+
+    fn scaled(&self, batch: &PrefetchedBatch, device: &Device) -> Tensor<4> {
+        training_batch(&batch.batch.images, &batch.indices, self.model.bits, self.config.seed, batch.step, device)
+    }
+
+    /// Of each image's log-probability: the loss is bits per dimension, the mean over all images of the step.
+    fn cotangent(&self, count: usize, device: &Device) -> Tensor<1> {
+        let weight = -1.0 / (self.config.images_per_step() as f64 * self.model.image.dims() as f64 * LN_2);
+        Tensor::full([count], weight as f32, device)
+    }
+
+    fn loss(&self, log_probs: &[f64]) -> f64 {
+        let log_prob = log_probs.iter().sum::<f64>() / log_probs.len() as f64;
+        bits_per_dim(discrete_log_prob(log_prob, self.model.image, self.model.bits), self.model.image)
+    }
+
+    fn device_clip(&mut self, norm: &Tensor<1>, batches: &[RunBatch]) -> Clip {
+        let losses = batches.iter().map(|batch| batch.log_probs.clone().sum().cast(norm.dtype()));
+        let everything = losses.fold(norm.clone(), |sum, loss| sum + loss);
+        let sound = match self.sound.take() {
+            Some(sound) => sound.bool_and(everything.is_finite()),
+            None => everything.is_finite(),
+        };
+        self.sound = Some(sound.clone());
+        let scale = norm.clone().recip().mul_scalar(self.config.clip_norm).clamp_max(1.0);
+        Clip::Device { scale, sound }
     }
 }
 
-/// The norm of all gradients together; an error that names the parameter where it is not finite.
-fn gradient_norm(glow: &Glow, gradients: &Gradients, step: u64) -> Result<f64> {
-    let parameters = named_parameters(glow);
-    let found = |parameter: &NamedParameter| gradients.get(parameter.id).cloned();
-    let squares = sum_of_squares(&parameters.iter().filter_map(found).collect::<Vec<_>>());
-    if squares.is_finite() {
-        return Ok(squares.sqrt());
-    }
-    // The sweep goes from the top down: what is furthest up went wrong first.
-    let wrong = parameters
+/// What [`Trainer::outcomes`] has read.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    /// Good steps, in order.
+    pub found: Vec<StepOutcome>,
+    /// The step after them that went wrong, and how.
+    pub failed: Option<(u64, Error)>,
+}
+
+fn read(log_probs: &Tensor<1>) -> Vec<f64> {
+    log_probs.clone().try_into_vec_as::<f64>().expect("f64 data")
+}
+
+/// Everything that the steps have left on the device, in one read: of each step the log-probabilities, the norm where
+/// it is there, the rebuild errors.
+fn read_back(steps: &[Unread]) -> Vec<f64> {
+    let parts: Vec<Tensor<1>> = steps
         .iter()
-        .rev()
-        .find(|parameter| found(parameter).is_some_and(|gradient| !sum_of_squares(&[gradient]).is_finite()));
-    let layer = wrong.map_or_else(|| "all parameters together".to_owned(), |parameter| parameter.name.clone());
-    Err(Error::NotFinite { what: "the gradient".into(), step, layer })
+        .flat_map(|step| {
+            let norm = match &step.norm {
+                Norm::Device(norm) => Some(norm.clone()),
+                Norm::Host(_) => None,
+            };
+            let log_probs = step.batches.iter().map(|batch| batch.log_probs.clone());
+            let errors = step.batches.iter().filter_map(|batch| batch.rebuild_error.clone());
+            let dtype = step.batches[0].log_probs.dtype();
+            log_probs.chain(norm).chain(errors).map(move |part| part.cast(dtype)).collect::<Vec<_>>()
+        })
+        .collect();
+    if parts.is_empty() { Vec::new() } else { read(&Tensor::cat(parts, 0)) }
 }
 
 /// Path of the first step of flow whose output or log-determinant is not finite.

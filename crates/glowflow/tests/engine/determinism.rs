@@ -5,7 +5,7 @@ use glowflow::data::{Dataset, InMemory, PrefetchedBatch};
 use glowflow::flow::{Gradients, named_parameters};
 use glowflow::kernels::{Path, available_paths, force};
 use glowflow::models::glow::{Glow, RunningGlow};
-use glowflow::train::{Activations, Identity, Trainer};
+use glowflow::train::{Activations, Identity, Optimizer, Trainer, Weights};
 use glowflow::{GlowConfig, TrainConfig};
 use rayon::ThreadPoolBuilder;
 
@@ -112,15 +112,21 @@ fn trained_weights_are_the_same_bits_on_any_number_of_threads() {
     let start = glow(&config, 0.02);
     let train = || {
         let mut glow: Glow = start.clone();
-        let options = TrainConfig { clip_norm: 0.1, ..TrainConfig::default() };
-        let mut trainer = Trainer::new(&options, Activations::Constant, Box::new(Identity));
+        let options = TrainConfig { clip_norm: 0.1, batch_size: IMAGES, ema: Some(0.9), ..TrainConfig::default() };
+        let optimizer = Optimizer::new(options.optimizer.clone());
+        let mut trainer = Trainer::new(&options, &config, Activations::Constant, optimizer, Box::new(Identity));
+        let mut average = Some(start.clone());
+        let device = BurnDevice::flex();
         let mut found = Vec::new();
         for step in 1..=3 {
             let indices: Vec<usize> = (0..IMAGES).collect();
             let batch = PrefetchedBatch { step, batch: data.batch(&indices).unwrap(), indices };
-            let outcome = trainer.step(&mut glow, &config, &batch, 1e-3, step, &BurnDevice::flex()).unwrap();
+            trainer.accumulate(&glow, batch, &device).unwrap();
+            trainer.update(Weights { glow: &mut glow, average: &mut average }, 1e-3, step, &device).unwrap();
+            let outcome = trainer.outcomes(&glow, true, &device).unwrap().found[0];
             found.push(vec![outcome.loss, outcome.gradient_norm, f64::from(outcome.rebuild_error.unwrap_or(0.0))]);
         }
+        found.extend(named_parameters(&average).into_iter().map(|parameter| values(parameter.values)));
         found.extend(named_parameters(&glow).into_iter().map(|parameter| values(parameter.values)));
         found
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use glowflow::data::InMemory;
 use glowflow::random::{Key, Purpose};
 use glowflow::train::{Activations, OptimizerConfig, ScheduleKind};
-use glowflow::{Call, Control, FlowModel, GlowConfig, ImageShape, Images, TrainConfig};
+use glowflow::{Call, Control, FlowModel, GlowConfig, ImageShape, Images, RunData, TrainConfig};
 use nalgebra::DMatrix;
 
 use crate::common::cpu;
@@ -62,7 +62,7 @@ fn a_correlated_gaussian_is_learned_to_its_entropy() {
         ..TrainConfig::default()
     };
     let data = |count, seed| Arc::new(InMemory::new(draw(count, seed), None, None).unwrap());
-    model.train(data(50_000, 1), None, options, &Control::new(), &mut |_| {}).unwrap();
+    model.train(RunData::of(data(50_000, 1)), options, None, &Control::new(), &mut |_| {}).unwrap();
     let held_out =
         model.evaluate(&*data(10_000, 2), None, 3, &Call { batch_size: Some(500), ..Call::default() }).unwrap();
     let (found, entropy) = (held_out.bits_per_dim, entropy());

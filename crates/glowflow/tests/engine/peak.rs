@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use glowflow::data::InMemory;
 use glowflow::train::Activations;
-use glowflow::{Control, Device, FlowModel, GlowConfig, ImageShape, Images, TrainConfig};
+use glowflow::{Control, Device, FlowModel, GlowConfig, ImageShape, Images, RunData, TrainConfig};
 
 /// Asks a child to measure at this depth and width.
 const ASKED: &str = "GLOWFLOW_PEAK";
@@ -69,7 +69,7 @@ pub fn answer_if_asked() -> bool {
         activations: Some(Activations::Constant),
         ..TrainConfig::default()
     };
-    model.train(data, None, train, &Control::new(), &mut |_| {}).unwrap();
+    model.train(RunData::of(data), train, None, &Control::new(), &mut |_| {}).unwrap();
     let trained = 4 * 4 * model.parameter_count();
     println!("{ANSWER} {} {trained}", peak());
     true

@@ -9,7 +9,7 @@ use glowflow::models::glow::Glow;
 use glowflow::store::safetensors::{Dtype, SafeFile};
 use glowflow::train::{Activations, CheckpointConfig, EvaluateConfig, SampleConfig, ScheduleKind};
 use glowflow::{
-    Call, Control, Error, FlowModel, GlowConfig, Noise, Pixels, StepEnd, TrainConfig, TrainEvent, TrainSummary,
+    Call, Control, Error, FlowModel, GlowConfig, Noise, Pixels, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary,
 };
 
 use crate::common::{cpu, glow, images, loaded, perturbed, tiny};
@@ -36,7 +36,7 @@ impl Run {
     fn watched(model: &FlowModel, config: TrainConfig, control: &Control, mut watch: impl FnMut(&TrainEvent)) -> Self {
         let mut events = Vec::new();
         let (train, held_out) = (data(model.config(), 40, 1), data(model.config(), 20, 2));
-        let outcome = model.train(train, Some(held_out), config, control, &mut |event| {
+        let outcome = model.train(RunData { training: train, held_out: Some(held_out) }, config, None, control, &mut |event| {
             watch(&event);
             events.push(event);
         });
@@ -418,7 +418,7 @@ fn other_calls_come_between_steps_and_those_that_change_weights_are_refused() {
                     }
                     let data = data(model.config(), 40, 1);
                     assert!(matches!(model.initialize(&*data, 16), Err(Error::Busy)));
-                    let again = model.train(data, None, options(1), &Control::new(), &mut |_| {});
+                    let again = model.train(RunData::of(data), options(1), None, &Control::new(), &mut |_| {});
                     assert!(matches!(again, Err(Error::Busy)), "{again:?}");
                     assert!(!ended.load(Ordering::Acquire), "the run has gone on meanwhile");
                     called.store(true, Ordering::Release);
@@ -480,6 +480,6 @@ fn a_run_that_cannot_be_is_refused_before_it_starts() {
     let error = Run::of(&model, huge).outcome.unwrap_err();
     assert!(["ERR_GLOW_OUT_OF_MEMORY", option].contains(&error.code()), "{error}");
     let wide = data(&tiny(8, 16, 3), 40, 1);
-    let error = model.train(wide, None, options(1), &Control::new(), &mut |_| {}).unwrap_err();
+    let error = model.train(RunData::of(wide), options(1), None, &Control::new(), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("training images of 8x8x3 but received 8x16x3"), "{error}");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use glowflow::data::InMemory;
 use glowflow::train::Activations;
-use glowflow::{Call, Control, Device, FlowModel, GlowConfig, Noise, Pixels, TrainConfig, TrainEvent};
+use glowflow::{Call, Control, Device, FlowModel, GlowConfig, Noise, Pixels, RunData, TrainConfig, TrainEvent};
 
 use crate::common::{cpu, glow, images, loaded, relative_error, tiny, wgpu_device};
 
@@ -21,7 +21,7 @@ fn losses(config: &GlowConfig, activations: Activations, device: &Device) -> Vec
     };
     let mut losses = Vec::new();
     model
-        .train(data, None, options, &Control::new(), &mut |event| {
+        .train(RunData::of(data), options, None, &Control::new(), &mut |event| {
             if let TrainEvent::StepEnd(step) = event {
                 losses.push(step.loss);
             }

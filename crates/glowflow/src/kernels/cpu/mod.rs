@@ -9,6 +9,7 @@
 //! - Sums over an example or a column accumulate in f64.
 
 pub mod adam;
+pub mod average;
 mod blocks;
 pub mod conv;
 pub mod coupling;
