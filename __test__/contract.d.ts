@@ -141,6 +141,11 @@ export interface FlowModel extends AsyncDisposable {
   dispose(): Promise<void>
 }
 
+export function resumeTraining(
+  checkpoint: PathLike,
+  data: Dataset,
+  options?: TrainOptions & { device?: DeviceLike },
+): Promise<{ readonly model: FlowModel; readonly run: TrainingRun }>
 export function loadModel(path: PathLike, options?: { device?: DeviceLike; precision?: Precision }): Promise<FlowModel>
 
 export interface Evaluation {
@@ -174,20 +179,27 @@ export interface TrainOptions {
   epochs?: number
   seconds?: number
   batchSize?: number
+  accumulate?: number
   initImages?: number
   optimizer?: {
+    name?: 'adam' | 'adamax'
     learningRate?: number
     betas?: readonly [number, number]
     epsilon?: number
+    weightDecay?: number
   }
   schedule?: 'constant' | 'cosine'
+  onNotFinite?: 'stop' | 'rollback'
   warmup?: number
   clipNorm?: number
+  augment?: { flip?: boolean; shift?: number }
+  ema?: number
   activations?: 'auto' | 'stored' | 'inputs' | 'constant'
   seed?: number
   evaluate?: { data: Dataset; every: number; limit?: number }
-  checkpoint?: { folder: PathLike; every: number; keep?: number }
-  sample?: { folder: PathLike; every: number; count?: number; temperature?: number }
+  folder?: PathLike
+  checkpoint?: { folder?: PathLike; every?: number; keep?: number }
+  sample?: { folder?: PathLike; every?: number; count?: number; temperature?: number }
   signal?: AbortSignal
 }
 
@@ -244,6 +256,7 @@ export type GlowErrorCode =
   | 'ERR_GLOW_IO'
   | 'ERR_GLOW_DATA'
   | 'ERR_GLOW_LABELS'
+  | 'ERR_GLOW_LOCKED'
   | 'ERR_GLOW_NOT_INITIALIZED'
   | 'ERR_GLOW_WEIGHTS'
   | 'ERR_GLOW_BUSY'

@@ -44,6 +44,7 @@ test('the package exports what the contract names and what the CHANGELOG adds, a
     'loadModel',
     'openDevice',
     'pngGrid',
+    'resumeTraining',
     'writePlot',
     'writePngGrid',
   ])

@@ -20,6 +20,8 @@ export {
   type Evaluation,
   type FlowModel,
   loadModel,
+  resumeTraining,
+  type ResumedRun,
   type Noise,
   type SampleOptions,
   type Verification,

@@ -222,15 +222,11 @@ export class FlowModel implements AsyncDisposable {
    * Trains on a thread of its own, starting at once, read or not. Other calls on the model use the weights of the last whole
    * step. A failure ends the iteration and rejects `finished`.
    *
-   * @throws `ERR_GLOW_OPTION` for every option that cannot be used, `ERR_GLOW_BUSY` where the model is in training already.
+   * @throws `ERR_GLOW_OPTION` for every option that cannot be used, `ERR_GLOW_BUSY` where the model is in training already;
+   * `finished` rejects with `ERR_GLOW_LOCKED` where another run uses the folder.
    */
   train(data: Dataset, options: TrainOptions = {}): TrainingRun {
-    this.#alive()
-    this.#notInTraining()
-    const run = startTraining(this.#native, data, options, () => (this.#training = false))
-    this.#training = true
-    this.#run = run
-    return run
+    return this.#train(data, options)
   }
 
   /** Weights and config in one safetensors file. Written beside and renamed, so never half a file. */
@@ -254,6 +250,21 @@ export class FlowModel implements AsyncDisposable {
   async #dispose(): Promise<void> {
     await this.#run?.stop().catch(() => {})
     await engine(() => this.#native.dispose())
+  }
+
+  #train(data: Dataset, options: TrainOptions, from?: native.Checkpoint): TrainingRun {
+    this.#alive()
+    this.#notInTraining()
+    const run = startTraining(this.#native, data, options, () => (this.#training = false), from)
+    this.#training = true
+    this.#run = run
+    return run
+  }
+
+  /** @internal */
+  static resume(checkpoint: native.Checkpoint, data: Dataset, options: TrainOptions): ResumedRun {
+    const model = new FlowModel(checkpoint.model, 'f32')
+    return { model, run: model.#train(data, options, checkpoint) }
   }
 
   #alive(): void {
@@ -291,7 +302,8 @@ export async function createGlow(options: GlowOptions): Promise<FlowModel> {
 }
 
 /**
- * A model file of {@link FlowModel.save}, or a checkpoint's folder; it may have been saved on another kind of device.
+ * A model file of {@link FlowModel.save}, a checkpoint's folder, or a run's, of which it is the best checkpoint, else the newest. It
+ * may have been saved on another kind of device.
  *
  * @throws `ERR_GLOW_IO` where the system refuses, `ERR_GLOW_FILE` where the file is of another format, truncated or hostile,
  * `ERR_GLOW_WEIGHTS` where its weights do not fit its config.
@@ -304,6 +316,37 @@ export async function loadModel(
   check(options, { device: deviceRule, precision: precisionRule })
   const absolute = toPath(file)
   return open(options, (device) => native.loadModel(absolute, device))
+}
+
+/** A run that goes on, and its model. */
+export interface ResumedRun {
+  readonly model: FlowModel
+  readonly run: TrainingRun
+}
+
+/**
+ * Goes on from a checkpoint: bit for bit as if the run had never been cut, on a CPU of the same kind, whatever the number of threads.
+ * Weights, optimizer, moving average, data order and noise are the run's own; so are its options, but for those given here. Held-out
+ * data have to be given again as `evaluate`.
+ *
+ * `checkpoint` is a checkpoint's folder, a folder of checkpoints or a run's folder: of several it is the newest.
+ *
+ * @throws `ERR_GLOW_FILE` or `ERR_GLOW_WEIGHTS` where the checkpoint is damaged or does not fit; `finished` rejects with
+ * `ERR_GLOW_DATA` where the data are not those of the run.
+ */
+export async function resumeTraining(
+  checkpoint: PathLike,
+  data: Dataset,
+  options: TrainOptions & { device?: DeviceLike } = {},
+): Promise<ResumedRun> {
+  checkOne('checkpoint', checkpoint, is.path)
+  const { device, ...train } = options
+  check({ device }, { device: deviceRule })
+  checkOne('data', data, datasetRule)
+  const absolute = toPath(checkpoint)
+  const opened = await resolveDevice(device)
+  const read = await engine(() => native.readCheckpoint(absolute, opened))
+  return FlowModel.resume(read, data, train)
 }
 
 async function open(

@@ -17,6 +17,14 @@ export declare class Call {
   cancel(): void
 }
 
+/** A checkpoint to go on from, until a run has taken it. */
+export declare class Checkpoint {
+  /** Its model. */
+  get model(): Model
+  /** The run's options with what `json` gives put over them: an engine `TrainConfig` as JSON, whole. */
+  options(json: string): string
+}
+
 /** Images that can be read in any order. */
 export declare class Dataset {
   /** Number of images. */
@@ -88,10 +96,10 @@ export declare class Model {
   /** How well the model inverts on these images. */
   verify(images: Pixels, call: Call): Promise<Verification>
   /**
-   * Starts training on a thread of its own. `config`: an engine `TrainConfig` as JSON, defaults left out; `wake` is
-   * called, without arguments, when the run has news.
+   * Starts training on a thread of its own. `config`: an engine `TrainConfig` as JSON, defaults left out; `from`: what
+   * the model was read with; `wake` is called, without arguments, when the run has news.
    */
-  train(data: Dataset, evaluate: Dataset | undefined | null, config: string, wake: () => void): Run
+  train(data: Dataset, evaluate: Dataset | undefined | null, config: string, from: Checkpoint | undefined | null, wake: () => void): Run
   /** Writes weights and config to one file. */
   save(file: string): Promise<undefined>
   /** Frees the device's memory. */
@@ -302,6 +310,9 @@ export interface Plot {
 
 /** The images in rows, as a PNG file's bytes. */
 export declare function pngGrid(images: Pixels, options: GridOptions): Promise<Uint8Array>
+
+/** The checkpoint that a path stands for, and its model. */
+export declare function readCheckpoint(path: string, device: Device): Promise<Checkpoint>
 
 /** One curve of a plot. */
 export interface Series {

@@ -773,8 +773,9 @@ if (
   }
 }
 
-const { Call, Dataset, Device, Mailbox, Model, Run, createGlow, estimateMemory, glowProblems, idxFiles, imagesInMemory, listDevices, loadModel, openDevice, pngGrid, trainProblems, writePlot, writePngGrid } = nativeBinding
+const { Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, createGlow, estimateMemory, glowProblems, idxFiles, imagesInMemory, listDevices, loadModel, openDevice, pngGrid, readCheckpoint, trainProblems, writePlot, writePngGrid } = nativeBinding
 export { Call }
+export { Checkpoint }
 export { Dataset }
 export { Device }
 export { Mailbox }
@@ -789,6 +790,7 @@ export { listDevices }
 export { loadModel }
 export { openDevice }
 export { pngGrid }
+export { readCheckpoint }
 export { trainProblems }
 export { writePlot }
 export { writePngGrid }

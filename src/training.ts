@@ -14,17 +14,25 @@ export interface TrainOptions {
   steps?: number
   /** Ends the run when the weights have had this many passes over the data, those of earlier runs included. */
   epochs?: number
-  /** Ends the run after this many seconds. */
+  /** Ends the run after this many seconds of training, those before a resumption included. */
   seconds?: number
-  /** @default 64 */
+  /** Images that are run through the model at once. @default 64 */
   batchSize?: number
+  /** Batches whose gradients make one step: 32 batches of 16 step like one of 512, in the memory of 16. @default 1 */
+  accumulate?: number
   /** Images from which the actnorms are set, whatever the batch size. @default 256 */
   initImages?: number
-  /** Adam, Kingma & Ba 2015, https://arxiv.org/abs/1412.6980. @default 1e-3, [0.9, 0.999], 1e-8 */
+  /**
+   * Adam or Adamax, Kingma & Ba 2015, https://arxiv.org/abs/1412.6980, with decoupled weight decay, Loshchilov & Hutter 2019,
+   * https://arxiv.org/abs/1711.05101. @default adam, 1e-3, [0.9, 0.999], 1e-8, 0
+   */
   optimizer?: {
+    name?: 'adam' | 'adamax'
     learningRate?: number
     betas?: readonly [number, number]
     epsilon?: number
+    /** Each step takes `learningRate * weightDecay` of every weight away. */
+    weightDecay?: number
   }
   /** Of the learning rate after the warm-up; cosine falls to 0 at the run's limit. @default 'constant' */
   schedule?: 'constant' | 'cosine'
@@ -32,6 +40,18 @@ export interface TrainOptions {
   warmup?: number
   /** Largest gradient norm, over all weights together; longer gradients are scaled to it. @default 50 */
   clipNorm?: number
+  /** A loss or gradient that is not finite never reaches the weights: end the run, or go back to the last checkpoint. @default 'stop' */
+  onNotFinite?: 'stop' | 'rollback'
+  /**
+   * Training images at random: left and right exchanged in every second one, and shifts of up to this part of the size (0.1 in
+   * Glow's code) in each direction, the border repeated. @default none
+   */
+  augment?: { flip?: boolean; shift?: number }
+  /**
+   * Decay of the moving average of the weights. Evaluation, sampling, every other call and the saved model use it; when the run is
+   * over, it is the model. @default none
+   */
+  ema?: number
   /**
    * How activations are held: `'stored'` keeps every one; `'inputs'` keeps each step's input and runs its net again;
    * `'constant'` rebuilds the inputs too, so memory does not grow with depth; `'auto'` takes the first that fits.
@@ -42,10 +62,21 @@ export interface TrainOptions {
   seed?: number
   /** Scores held-out data every so many steps: all of it, or its first `limit` images. */
   evaluate?: { data: Dataset; every: number; limit?: number }
-  /** Writes a checkpoint every so many steps and at the end, and keeps the newest `keep` (3). */
-  checkpoint?: { folder: PathLike; every: number; keep?: number }
-  /** Writes a PNG grid of `count` (64) samples of `temperature` (0.7) every so many steps, always from the same latents. */
-  sample?: { folder: PathLike; every: number; count?: number; temperature?: number }
+  /**
+   * Everything that a run leaves behind: `config.json`, `metrics.jsonl`, TensorBoard events, plots of the loss, and checkpoints and
+   * samples with their defaults below. One run at a time uses a folder.
+   */
+  folder?: PathLike
+  /**
+   * Writes a checkpoint every so many steps (1000), after each evaluation that is the best so far, and at the end; keeps the newest
+   * `keep` (3) and the best. `latest` and `best` in the folder name them. @default in `checkpoints` of the run's folder, none without
+   */
+  checkpoint?: { folder?: PathLike; every?: number; keep?: number }
+  /**
+   * Writes a PNG grid of `count` (64) samples of `temperature` (0.7) every so many steps (1000), always from the same latents.
+   * @default in `samples` of the run's folder, none without
+   */
+  sample?: { folder?: PathLike; every?: number; count?: number; temperature?: number }
   /** Stops between two steps, after writing a checkpoint where they are asked for; `finished` then rejects with `signal.reason`. */
   signal?: AbortSignal
 }
@@ -60,15 +91,21 @@ const trainRules: Rules<TrainOptions> = {
   epochs: is.positive,
   seconds: is.positive,
   batchSize: is.integer(1),
+  accumulate: is.integer(1),
   initImages: is.integer(1),
   optimizer: is.nested<NonNullable<TrainOptions['optimizer']>>({
+    name: is.oneOf('adam', 'adamax'),
     learningRate: is.positive,
     betas,
     epsilon: is.positive,
+    weightDecay: is.atLeastZero,
   }),
   schedule: is.oneOf('constant', 'cosine'),
   warmup: is.integer(0),
   clipNorm: is.positive,
+  onNotFinite: is.oneOf('stop', 'rollback'),
+  augment: is.nested<NonNullable<TrainOptions['augment']>>({ flip: is.boolean, shift: is.atLeastZero }),
+  ema: is.positive,
   activations: is.oneOf('auto', 'stored', 'inputs', 'constant'),
   seed: is.seed,
   evaluate: is.nested<NonNullable<TrainOptions['evaluate']>>({
@@ -76,14 +113,15 @@ const trainRules: Rules<TrainOptions> = {
     every: is.required(is.integer(1)),
     limit: is.integer(1),
   }),
+  folder: is.path,
   checkpoint: is.nested<NonNullable<TrainOptions['checkpoint']>>({
-    folder: is.required(is.path),
-    every: is.required(is.integer(1)),
+    folder: is.path,
+    every: is.integer(1),
     keep: is.integer(1),
   }),
   sample: is.nested<NonNullable<TrainOptions['sample']>>({
-    folder: is.required(is.path),
-    every: is.required(is.integer(1)),
+    folder: is.path,
+    every: is.integer(1),
     count: is.integer(1),
     temperature: is.atLeastZero,
   }),
@@ -143,29 +181,30 @@ export function startTraining(
   data: Dataset,
   options: TrainOptions,
   onEnd: () => void,
+  from?: native.Checkpoint,
 ): TrainingRun {
   checkOne('data', data, datasetRule)
-  return new Run(model, data, options, toTrainConfig(options), onEnd)
+  return new Run(model, data, options, toTrainConfig(options, from), onEnd, from)
 }
 
-/** The engine's `TrainConfig` of these options, as JSON, defaults left out. */
-export function toTrainConfig(options: TrainOptions): string {
-  check(options, trainRules, (usable) => engineSays(() => native.trainProblems(trainJson(usable))))
-  return trainJson(options)
+/** The engine's `TrainConfig` of these options, as JSON: over those of a checkpoint, or defaults left out. */
+export function toTrainConfig(options: TrainOptions, from?: native.Checkpoint): string {
+  const json = (usable: TrainOptions): string => (from ? from.options(trainJson(usable)) : trainJson(usable))
+  check(options, trainRules, (usable) => engineSays(() => native.trainProblems(json(usable))))
+  return engineSays(() => json(options))
 }
 
-function trainJson({ signal: _, activations, evaluate, checkpoint, sample, ...rest }: TrainOptions): string {
+function trainJson({ signal: _, activations, evaluate, folder, checkpoint, sample, ...rest }: TrainOptions): string {
+  const placed = <T extends { folder?: PathLike }>(options: T | undefined): object | undefined =>
+    options && { ...options, folder: options.folder && toPath(options.folder) }
   return JSON.stringify({
     ...rest,
     activations: activations === 'auto' ? undefined : activations,
-    evaluate: evaluate && { every: evaluate.every, limit: evaluate.limit },
-    checkpoint: checkpoint && { ...checkpoint, folder: toPath(checkpoint.folder), keep: checkpoint.keep ?? 3 },
-    sample: sample && {
-      ...sample,
-      folder: toPath(sample.folder),
-      count: sample.count ?? 64,
-      temperature: sample.temperature ?? 0.7,
-    },
+    // Held-out data are not in a checkpoint: a resumed run scores those that it is given.
+    evaluate: evaluate ? { every: evaluate.every, limit: evaluate.limit } : null,
+    folder: folder && toPath(folder),
+    checkpoint: placed(checkpoint),
+    sample: placed(sample),
   })
 }
 
@@ -190,6 +229,7 @@ class Run implements TrainingRun {
     { evaluate, signal }: TrainOptions,
     config: string,
     onEnd: () => void,
+    from?: native.Checkpoint,
   ) {
     let settle = (): void => {}
     const wake = (): void => {
@@ -199,7 +239,7 @@ class Run implements TrainingRun {
     }
     this.#news = this.#nextNews()
     this.#native = engineSays(() =>
-      model.train(toDataset('data', data), evaluate && toDataset('evaluate.data', evaluate.data), config, wake),
+      model.train(toDataset('data', data), evaluate && toDataset('evaluate.data', evaluate.data), config, from, wake),
     )
     this.#alive = setInterval(() => {}, 2 ** 31 - 1)
     const abort = (): void => this.#native.stop()

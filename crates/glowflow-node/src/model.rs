@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use glowflow::{Error, GlowConfig, InterpolationPath};
+use glowflow::{Error, GlowConfig, InterpolationPath, RunData};
 use napi::Env;
 use napi::bindgen_prelude::{Float32Array, Float32ArraySlice, Float64ArraySlice, Function, PromiseRaw};
 use napi_derive::napi;
@@ -14,7 +14,7 @@ use crate::error::to_napi;
 use crate::images::{ByteImages, FloatPixels, LatentRows, Latents, Noise, Pixels};
 use crate::options::over_default;
 use crate::task::{Call, spawn};
-use crate::training::Run;
+use crate::training::{Checkpoint, Run};
 
 /// A Glow model with new weights. `config`: an engine `GlowConfig` as JSON, defaults left out.
 #[napi]
@@ -69,7 +69,7 @@ pub struct Verification {
 /// A flow and its weights.
 #[napi]
 pub struct Model {
-    inner: glowflow::FlowModel,
+    pub(crate) inner: glowflow::FlowModel,
 }
 
 #[napi]
@@ -309,18 +309,21 @@ impl Model {
         )
     }
 
-    /// Starts training on a thread of its own. `config`: an engine `TrainConfig` as JSON, defaults left out; `wake` is
-    /// called, without arguments, when the run has news.
+    /// Starts training on a thread of its own. `config`: an engine `TrainConfig` as JSON, defaults left out; `from`: what
+    /// the model was read with; `wake` is called, without arguments, when the run has news.
     #[napi]
     pub fn train(
         &self,
         data: &Dataset,
         evaluate: Option<&Dataset>,
         config: String,
+        from: Option<&Checkpoint>,
         wake: Function<'_, (), ()>,
     ) -> napi::Result<Run> {
-        let evaluate = evaluate.map(|data| Arc::clone(&data.inner));
-        Run::start(self.inner.clone(), data.inner.clone(), evaluate, over_default(&config)?, &wake)
+        let held_out = evaluate.map(|data| Arc::clone(&data.inner));
+        let data = RunData { training: data.inner.clone(), held_out };
+        let from = from.map(Checkpoint::take).transpose()?;
+        Run::start(self.inner.clone(), data, over_default(&config)?, from, &wake)
     }
 
     /// Writes weights and config to one file.

@@ -10,8 +10,13 @@ use crate::error::to_napi;
 
 /// The engine's `Default` with what `json` gives put over it.
 pub fn over_default<T: Default + Serialize + DeserializeOwned>(json: &str) -> napi::Result<T> {
+    over(&T::default(), json)
+}
+
+/// `base` with what `json` gives put over it.
+pub fn over<T: Serialize + DeserializeOwned>(base: &T, json: &str) -> napi::Result<T> {
     let read = || -> serde_json::Result<T> {
-        let mut options = serde_json::to_value(T::default())?;
+        let mut options = serde_json::to_value(base)?;
         put_over(&mut options, serde_json::from_str(json)?);
         serde_json::from_value(options)
     };

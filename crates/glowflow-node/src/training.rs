@@ -8,14 +8,63 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use glowflow::data::Dataset;
-use glowflow::{Control, FlowModel, TrainConfig, TrainEvent, TrainSummary};
-use napi::bindgen_prelude::Function;
+use std::path::PathBuf;
+
+use glowflow::{Control, FlowModel, RunData, TrainConfig, TrainEvent, TrainSummary};
+use napi::Env;
+use napi::bindgen_prelude::{Function, PromiseRaw};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 
-use crate::error::to_json;
-use crate::task::guard;
+use crate::device::Device;
+use crate::error::{to_json, to_napi};
+use crate::model::Model;
+use crate::options::over;
+use crate::task::{guard, spawn};
+
+/// A checkpoint to go on from, until a run has taken it.
+#[napi]
+pub struct Checkpoint {
+    model: FlowModel,
+    train: TrainConfig,
+    inner: Mutex<Option<glowflow::Checkpoint>>,
+}
+
+#[napi]
+impl Checkpoint {
+    /// Its model.
+    #[napi(getter)]
+    pub fn model(&self) -> Model {
+        Model { inner: self.model.clone() }
+    }
+
+    /// The run's options with what `json` gives put over them: an engine `TrainConfig` as JSON, whole.
+    #[napi]
+    pub fn options(&self, json: String) -> napi::Result<String> {
+        to_js(&over(&self.train, &json)?)
+    }
+
+    pub(crate) fn take(&self) -> napi::Result<glowflow::Checkpoint> {
+        let taken = lock(&self.inner).take();
+        taken.ok_or_else(|| to_napi(&glowflow::Error::Internal { message: "a checkpoint was used twice".into() }))
+    }
+}
+
+/// The checkpoint that a path stands for, and its model.
+#[napi]
+pub fn read_checkpoint<'env>(
+    env: &'env Env,
+    path: String,
+    device: &Device,
+) -> napi::Result<PromiseRaw<'env, Checkpoint>> {
+    let device = device.inner.clone();
+    let path = PathBuf::from(path);
+    let convert = |_: &Env, (model, checkpoint): (FlowModel, glowflow::Checkpoint)| {
+        let train = checkpoint.state.train.clone();
+        Ok(Checkpoint { model, train, inner: Mutex::new(Some(checkpoint)) })
+    };
+    spawn(env, move || FlowModel::resume(&path, &device), convert)
+}
 
 /// An event, or nothing more to come.
 type News = Option<TrainEvent>;
@@ -54,9 +103,9 @@ pub struct Run {
 impl Run {
     pub(crate) fn start(
         model: FlowModel,
-        data: Arc<dyn Dataset>,
-        evaluate: Option<Arc<dyn Dataset>>,
+        data: RunData,
         config: TrainConfig,
+        from: Option<glowflow::Checkpoint>,
         wake: &Function<'_, (), ()>,
     ) -> napi::Result<Self> {
         let woken = Arc::new(AtomicBool::new(false));
@@ -76,7 +125,7 @@ impl Run {
         let (readers, control) = (Arc::clone(&run.readers), Arc::clone(&run.control));
         let training = move || {
             let outcome = guard(|| {
-                model.train(data, evaluate, config, &control, &mut |event| {
+                model.train(data, config, from, &control, &mut |event| {
                     // `src/training.ts` makes this one of the outcome.
                     if !matches!(event, TrainEvent::RunEnd { .. }) {
                         lock(&readers).post(&Some(event));
