@@ -3,6 +3,7 @@
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use nalgebra::DMatrix;
 
+use crate::kernels::host::read;
 use crate::random::{Key, Purpose};
 
 /// A rotation or reflection, every one equally likely: Q of the QR factors of a normal matrix, signs by R's diagonal.
@@ -62,7 +63,7 @@ pub fn condition_number(weight: &DMatrix<f64>) -> f64 {
 /// Reads a tensor back.
 pub fn to_host(tensor: &Tensor<2>) -> DMatrix<f64> {
     let [rows, columns] = tensor.dims();
-    let values = tensor.try_to_vec_as::<f64>().expect("f64 data");
+    let values: Vec<f64> = read(tensor.clone());
     DMatrix::from_row_iterator(rows, columns, values)
 }
 

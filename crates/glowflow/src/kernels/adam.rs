@@ -5,6 +5,7 @@ use burn::tensor::{Bool, Tensor};
 use super::cpu;
 pub use super::cpu::adam::{Adam, Norm};
 use super::flex::{Values, in_place};
+use super::host::read;
 
 /// A parameter's first and second moment (Adamax: the largest gradient), flat.
 #[derive(Debug, Clone)]
@@ -36,9 +37,7 @@ impl Moments {
     pub fn to_host(&self) -> [Vec<f32>; 2] {
         match self {
             Self::Host(moments) => moments.clone(),
-            Self::Device(moments) => {
-                (**moments).clone().map(|moment| moment.try_into_vec_as::<f32>().expect("f32 data"))
-            }
+            Self::Device(moments) => (**moments).clone().map(read),
         }
     }
 }

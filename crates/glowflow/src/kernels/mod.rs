@@ -9,6 +9,7 @@ pub mod conv;
 pub mod coupling;
 pub mod cpu;
 mod flex;
+pub mod host;
 pub mod net;
 pub mod normal;
 pub mod pixel;

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use super::cpu;
 use super::flex::{Values, tensor};
+use super::host::read;
 
 /// The sum of each column. `[rows, columns]` to `[columns]`.
 pub fn column_sums(x: &Tensor<2>) -> Tensor<1> {
@@ -32,7 +33,7 @@ fn narrowed(sums: Vec<f64>) -> Tensor<1> {
 pub fn sum_of_squares(tensors: &[Tensor<1>]) -> f64 {
     let on_host: Option<Vec<f64>> =
         tensors.iter().map(|tensor| Values::of(tensor).map(|values| cpu::reduce::sum_of_squares(&values))).collect();
-    let sums = on_host.unwrap_or_else(|| each_squared(tensors).try_into_vec_as::<f64>().expect("f64 data"));
+    let sums = on_host.unwrap_or_else(|| read(each_squared(tensors)));
     sums.into_iter().sum()
 }
 

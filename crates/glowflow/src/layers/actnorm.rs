@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::{Error, Result};
-use crate::kernels::cpu;
+use crate::kernels::{cpu, host::read};
 
 /// The stored log-scale times this is the log-scale: larger steps of the same learning rate, as in Glow's code.
 pub const LOG_SCALE_FACTOR: f32 = 3.0;
@@ -84,7 +84,7 @@ impl Moments {
     /// Adds activations. Shape `[rows, channels]`.
     pub fn add(&mut self, x: Tensor<2>) {
         let [rows, channels] = x.dims();
-        let values = x.try_into_vec_as::<f32>().expect("f32 data");
+        let values: Vec<f32> = read(x);
         let (sums, squares) =
             (cpu::reduce::column_sums(&values, channels), cpu::reduce::column_dots(&values, &values, channels));
         if self.rows == 0 {

@@ -86,9 +86,8 @@ impl PreparedMix {
         let [_, _, _, channels] = z.dims();
         let by_channel = |values: Tensor<1>| values.reshape([1, 1, 1, channels]);
         let (scale, zeros) = (by_channel(self.scale.clone()), self.bias.val().zeros_like());
-        let solve = |z: Tensor<4>| {
-            factors.iter().fold(z, |z, factor| pixel::forward(&z, factor, &zeros)) / scale.clone()
-        };
+        let solve =
+            |z: Tensor<4>| factors.iter().fold(z, |z, factor| pixel::forward(&z, factor, &zeros)) / scale.clone();
         let x = solve(z.clone()) - by_channel(self.bias.val());
         // What an inverse in f32 has missed, found and added.
         let missed = z - pixel::forward(&x, &self.weight, &self.folded_bias);

@@ -16,6 +16,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::flow::named_parameters;
 use crate::images::{Batch, FloatImages, ImageShape, Images};
+use crate::kernels::host::read;
 use crate::random::{Key, Purpose};
 use crate::store::{self, model::StoredModel};
 use crate::train::{Checkpoint, folder_to_resume, model_file};
@@ -321,7 +322,7 @@ impl FlowModel {
             let device = self.inner.device.clone();
             data.extend(self.infer(move |glow| {
                 let latents = from_rows(&rows, &scales, dims, device.burn());
-                Ok(read(glow.decode(&latents)?))
+                Ok(read::<f32, 4>(glow.decode(&latents)?))
             })?);
             Ok(())
         })?;
@@ -342,7 +343,7 @@ impl FlowModel {
             for draw in 0..noise.draws {
                 call.check()?;
                 let scaled = self.scaled(pixels, range.clone(), noise, u64::from(draw));
-                let densities = self.infer(move |glow| Ok(read_f64(glow.encode(scaled())?.log_prob)))?;
+                let densities = self.infer(move |glow| Ok(read(glow.encode(scaled())?.log_prob)))?;
                 draws.iter_mut().zip(densities).for_each(|(draws, density)| draws.push(density));
             }
             log_probs.extend(
@@ -521,14 +522,6 @@ fn check_variety(images: &Images) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn read(tensor: Tensor<4>) -> Vec<f32> {
-    tensor.try_into_vec_as::<f32>().expect("f32 data")
-}
-
-fn read_f64(tensor: Tensor<1>) -> Vec<f64> {
-    tensor.try_into_vec_as::<f64>().expect("f64 data")
 }
 
 /// One row an image from every scale's latents.

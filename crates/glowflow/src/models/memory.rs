@@ -132,7 +132,8 @@ mod tests {
     #[test]
     fn only_the_constant_way_does_not_grow_with_depth() {
         let activations = |depth: usize, how: Activations| {
-            let estimate = MemoryEstimate::of(&config(32, 3, depth, CouplingKind::Affine, false), &TrainConfig::default());
+            let estimate =
+                MemoryEstimate::of(&config(32, 3, depth, CouplingKind::Affine, false), &TrainConfig::default());
             estimate.with(how) - 4 * FLOAT * estimate.parameters
         };
         assert_eq!(activations(8, Activations::Constant), activations(64, Activations::Constant));

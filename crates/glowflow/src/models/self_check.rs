@@ -15,6 +15,7 @@ use super::verify::larger;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::flow::{Cotangent, Gradients, Invertible, Layer, NamedParameter, named_parameters};
+use crate::kernels::host::read;
 use crate::layers::FlowStep;
 use crate::random::{Key, Purpose, Stream};
 
@@ -87,10 +88,6 @@ fn parameter_gradients(step: &FlowStep, gradients: &Gradients) -> Vec<(String, V
         Some((format!("the gradient of {}", parameter.name), read(gradient.clone())))
     };
     named_parameters(step).into_iter().filter_map(of).collect()
-}
-
-fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.try_into_vec_as::<f64>().expect("f64 data")
 }
 
 struct Perturb<'a>(&'a mut Stream);

@@ -10,6 +10,7 @@ use super::flow_model::{Call, FlowModel};
 use super::glow::RunningGlow;
 use crate::error::Result;
 use crate::flow::Invertible;
+use crate::kernels::host::read;
 
 /// What [`FlowModel::verify`] found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -67,7 +68,7 @@ impl Worst {
     /// Inverts each step on the true activations.
     fn after(mut self, glow: &RunningGlow, x: Tensor<4>) -> Result<Self> {
         let _: ControlFlow<()> = glow.walk(x, |path, step, x, out| {
-            let error = (step.inverse(out.z.clone())? - x).abs().max().into_scalar::<f32>();
+            let error = read::<f32, 1>((step.inverse(out.z.clone())? - x).abs().max())[0];
             if larger(self.error, error) != self.error {
                 (self.error, self.layer) = (error, path);
             }

@@ -58,8 +58,9 @@ pub fn write(path: &Path, trained: &Glow, in_model: bool, mut moments: StoredMom
 pub fn read(path: &Path, glow: &Glow, device: &Device) -> Result<StoredTraining> {
     let file = SafeFile::open(path)?;
     let bad = |reason: String| Error::file(path, reason);
-    let metadata =
-        |key: &str| file.metadata(key).ok_or_else(|| bad(format!("Expected a checkpoint of glowflow but found no {key}")));
+    let metadata = |key: &str| {
+        file.metadata(key).ok_or_else(|| bad(format!("Expected a checkpoint of glowflow but found no {key}")))
+    };
     let (format, version) = (metadata("format")?, metadata("version")?);
     if (format, version) != (FORMAT, VERSION) {
         return Err(bad(format!("Expected {FORMAT}, version {VERSION}, but found {format}, version {version}")));

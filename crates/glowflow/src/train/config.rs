@@ -67,13 +67,7 @@ pub struct OptimizerConfig {
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        Self {
-            name: OptimizerKind::Adam,
-            learning_rate: 1e-3,
-            betas: [0.9, 0.999],
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-        }
+        Self { name: OptimizerKind::Adam, learning_rate: 1e-3, betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0 }
     }
 }
 
@@ -248,7 +242,8 @@ impl TrainConfig {
         if let Some(ema) = self.ema {
             check(ema > 0.0 && ema < 1.0, "ema", "a number between 0 and 1", ema.to_string());
         }
-        let nowhere = |folder: Option<&PathBuf>| self.folder.is_none() && folder.is_some_and(|f| f.as_os_str().is_empty());
+        let nowhere =
+            |folder: Option<&PathBuf>| self.folder.is_none() && folder.is_some_and(|f| f.as_os_str().is_empty());
         for (option, folder) in [
             ("checkpoint.folder", self.checkpoint.as_ref().map(|checkpoint| &checkpoint.folder)),
             ("sample.folder", self.sample.as_ref().map(|sample| &sample.folder)),

@@ -517,8 +517,7 @@ impl Run<'_> {
             return Ok(());
         }
         self.state.seconds = self.seconds();
-        let moments =
-            self.on_queue(|trainer, state, _| Ok(trainer.optimizer().stored_moments(&state.glow)))?;
+        let moments = self.on_queue(|trainer, state, _| Ok(trainer.optimizer().stored_moments(&state.glow)))?;
         let step = self.state.step;
         match checkpoints.write(self.model, moments, &self.state) {
             Ok(path) => {

@@ -16,6 +16,7 @@ use crate::data::PrefetchedBatch;
 use crate::error::{Error, Result};
 use crate::flow::{Gradients, NamedParameter, named_parameters};
 use crate::kernels::adam::Clip;
+use crate::kernels::host::read;
 use crate::kernels::{self, reduce};
 use crate::models::glow::{Glow, RunningGlow};
 use crate::models::{GlowConfig, bits_per_dim, discrete_log_prob, training_batch};
@@ -126,7 +127,7 @@ impl Trainer {
         let log_probs = tape.log_prob.clone();
         let mut rebuild_error = None;
         // Where a look costs nothing: a backward pass of what is not finite would find other errors first.
-        if !kernels::is_cpu(device) || self.loss(&read(&log_probs)).is_finite() {
+        if !kernels::is_cpu(device) || self.loss(&read(log_probs.clone())).is_finite() {
             let rebuilt = running.backward(tape, &self.cotangent(count, device), &mut self.gradients)?.x;
             let measured = self.activations == Activations::Constant && batch.step % REBUILD_CHECK == 0;
             rebuild_error = measured.then(|| (rebuilt - x).abs().max());
@@ -144,7 +145,8 @@ impl Trainer {
             named_parameters(weights.glow).iter().filter_map(|p| gradients.get(p.id).cloned()).collect();
         let (norm, clip) = if kernels::is_cpu(device) {
             let norm = reduce::sum_of_squares(&found).sqrt();
-            let sound = norm.is_finite() && batches.iter().all(|batch| self.loss(&read(&batch.log_probs)).is_finite());
+            let sound =
+                norm.is_finite() && batches.iter().all(|batch| self.loss(&read(batch.log_probs.clone())).is_finite());
             (Norm::Host(norm), sound.then(|| Clip::Host((self.config.clip_norm / norm).min(1.0) as f32)))
         } else {
             let norm = reduce::device_sum_of_squares(&found).sqrt();
@@ -204,17 +206,16 @@ impl Trainer {
         for RunBatch { batch, .. } in &at.batches {
             let x = self.scaled(batch, device);
             let tape = running.forward(x.clone(), self.activations)?;
-            if !self.loss(&read(&tape.log_prob)).is_finite() {
+            if !self.loss(&read(tape.log_prob.clone())).is_finite() {
                 return Ok(Error::NotFinite { what: "the loss".into(), step, layer: first_not_finite(&running, x)? });
             }
             running.backward(tape, &self.cotangent(batch.indices.len(), device), &mut gradients)?;
         }
         // The sweep goes from the top down: what is furthest up went wrong first.
         let found = |parameter: &NamedParameter| gradients.get(parameter.id).cloned();
-        let wrong = named_parameters(glow)
-            .into_iter()
-            .rev()
-            .find(|parameter| found(parameter).is_some_and(|gradient| !reduce::sum_of_squares(&[gradient]).is_finite()));
+        let wrong = named_parameters(glow).into_iter().rev().find(|parameter| {
+            found(parameter).is_some_and(|gradient| !reduce::sum_of_squares(&[gradient]).is_finite())
+        });
         let layer = wrong.map_or_else(|| "all parameters together".to_owned(), |parameter| parameter.name);
         Ok(Error::NotFinite { what: "the gradient".into(), step, layer })
     }
@@ -256,10 +257,6 @@ pub struct Outcomes {
     pub failed: Option<(u64, Error)>,
 }
 
-fn read(log_probs: &Tensor<1>) -> Vec<f64> {
-    log_probs.clone().try_into_vec_as::<f64>().expect("f64 data")
-}
-
 /// Everything that the steps have left on the device, in one read: of each step the log-probabilities, the norm where
 /// it is there, the rebuild errors.
 fn read_back(steps: &[Unread]) -> Vec<f64> {
@@ -276,14 +273,18 @@ fn read_back(steps: &[Unread]) -> Vec<f64> {
             log_probs.chain(norm).chain(errors).map(move |part| part.cast(dtype)).collect::<Vec<_>>()
         })
         .collect();
-    if parts.is_empty() { Vec::new() } else { read(&Tensor::cat(parts, 0)) }
+    if parts.is_empty() { Vec::new() } else { read(Tensor::cat(parts, 0)) }
 }
 
 /// Path of the first step of flow whose output or log-determinant is not finite.
 fn first_not_finite(running: &RunningGlow, x: Tensor<4>) -> Result<String> {
     let found = running.walk(x, |path, _, _, out| {
-        let sum = out.z.clone().abs().sum().into_scalar::<f64>() + out.log_det.clone().sum().into_scalar::<f64>();
-        Ok(if sum.is_finite() { ControlFlow::Continue(()) } else { ControlFlow::Break(path) })
+        let sums = [read::<f64, 1>(out.z.clone().abs().sum()), read(out.log_det.clone().sum())];
+        Ok(if sums.iter().flatten().all(|sum| sum.is_finite()) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(path)
+        })
     })?;
     Ok(match found {
         ControlFlow::Break(path) => path,

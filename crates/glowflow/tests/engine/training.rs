@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use glowflow::data::{Dataset, InMemory};
 use glowflow::models::glow::Glow;
 use glowflow::store::safetensors::{Dtype, SafeFile};
-use glowflow::train::{Activations, CheckpointConfig, EvaluateConfig, SampleConfig, ScheduleKind};
+use glowflow::train::{
+    Activations, CheckpointConfig, EvaluateConfig, OnNotFinite, OptimizerKind, RunState, SampleConfig, ScheduleKind,
+};
 use glowflow::{
     Call, Control, Error, FlowModel, GlowConfig, Noise, Pixels, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary,
 };
@@ -36,10 +38,11 @@ impl Run {
     fn watched(model: &FlowModel, config: TrainConfig, control: &Control, mut watch: impl FnMut(&TrainEvent)) -> Self {
         let mut events = Vec::new();
         let (train, held_out) = (data(model.config(), 40, 1), data(model.config(), 20, 2));
-        let outcome = model.train(RunData { training: train, held_out: Some(held_out) }, config, None, control, &mut |event| {
-            watch(&event);
-            events.push(event);
-        });
+        let outcome =
+            model.train(RunData { training: train, held_out: Some(held_out) }, config, None, control, &mut |event| {
+                watch(&event);
+                events.push(event);
+            });
         Self { events, outcome }
     }
 
@@ -377,7 +380,7 @@ fn the_newest_checkpoints_stay_and_load_as_folders() {
     let model = new_model(&tiny(4, 4, 1));
     let checkpoint = CheckpointConfig { folder: folder.path().into(), every: 2, keep: 2 };
     let run = Run::of(&model, TrainConfig { checkpoint: Some(checkpoint), ..options(7) });
-    assert_eq!(names(folder.path()), ["step-00000006", "step-00000007", "step-notes"]);
+    assert_eq!(names(folder.path()), ["latest", "step-00000006", "step-00000007", "step-notes"]);
     assert_eq!(run.summary().checkpoint.as_deref(), Some(folder.path().join("step-00000007").as_path()));
     let last = FlowModel::load(&folder.path().join("step-00000007"), &cpu()).unwrap();
     assert_eq!((last.step(), log_probs(&last)), (7, log_probs(&model)));
@@ -393,10 +396,12 @@ fn a_checkpoint_keeps_the_run_s_options_with_the_activations_that_were_chosen() 
         let checkpoint = CheckpointConfig { folder: folder.path().into(), every: 2, keep: 2 };
         let model = new_model(&tiny(4, 4, 1));
         Run::of(&model, TrainConfig { activations: asked, checkpoint: Some(checkpoint), seed: 77, ..options(2) });
-        let file = SafeFile::open(&folder.path().join("step-00000002/model.safetensors")).unwrap();
-        let training: serde_json::Value = serde_json::from_str(file.metadata("training").unwrap()).unwrap();
-        assert_eq!((training["activations"].as_str(), training["seed"].as_u64()), (Some(kept), Some(77)));
-        serde_json::from_value::<TrainConfig>(training).unwrap();
+        let file = SafeFile::open(&folder.path().join("step-00000002/training.safetensors")).unwrap();
+        let state: serde_json::Value = serde_json::from_str(file.metadata("state").unwrap()).unwrap();
+        let train = &state["train"];
+        assert_eq!((train["activations"].as_str(), train["seed"].as_u64()), (Some(kept), Some(77)));
+        assert_eq!((state["step"].as_u64(), state["images"].as_u64()), (Some(2), Some(16)));
+        serde_json::from_value::<RunState>(state).unwrap();
     }
 }
 
@@ -482,4 +487,123 @@ fn a_run_that_cannot_be_is_refused_before_it_starts() {
     let wide = data(&tiny(8, 16, 3), 40, 1);
     let error = model.train(RunData::of(wide), options(1), None, &Control::new(), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("training images of 8x8x3 but received 8x16x3"), "{error}");
+}
+
+/// Trained numbers after a run on the first 40 images.
+fn trained(config: TrainConfig) -> Vec<f32> {
+    let model = new_model(&tiny(8, 8, 3));
+    let run = Run::of(&model, config);
+    run.outcome.unwrap();
+    weights(&model)
+}
+
+#[test]
+fn accumulated_batches_step_like_one_of_all_their_images() {
+    let of = |batch_size, accumulate| TrainConfig { batch_size, accumulate, ..options(5) };
+    let (whole, parts) = (trained(of(12, 1)), trained(of(4, 3)));
+    let furthest = whole.iter().zip(&parts).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(furthest < 1e-4, "{furthest}");
+    let single = trained(of(4, 1));
+    assert!(single.iter().zip(&whole).any(|(a, b)| (a - b).abs() > 1e-3), "other images make other steps");
+}
+
+#[test]
+fn the_average_is_that_of_the_weights_after_each_step() {
+    // The weights after each step of the same run, from runs that end there.
+    let decay = 0.8_f64;
+    let steps: Vec<Vec<f32>> = (1..=6).map(|steps| trained(options(steps))).collect();
+    let found = trained(TrainConfig { ema: Some(decay), ..options(6) });
+    let total: f64 = (0..6).map(|ago| decay.powi(ago)).sum();
+    for (i, found) in found.iter().enumerate() {
+        let sum: f64 = steps.iter().rev().zip(0..).map(|(w, ago)| decay.powi(ago) * f64::from(w[i])).sum();
+        assert!((f64::from(*found) - sum / total).abs() < 1e-5, "{found} {}", sum / total);
+    }
+}
+
+#[test]
+fn every_option_of_the_optimizer_reaches_the_weights() {
+    let plain = options(3);
+    let with = |change: &dyn Fn(&mut TrainConfig)| {
+        let mut config = plain.clone();
+        change(&mut config);
+        trained(config)
+    };
+    let adam = trained(plain.clone());
+    let adamax = with(&|config| config.optimizer.name = OptimizerKind::Adamax);
+    let decayed = with(&|config| config.optimizer.weight_decay = 0.1);
+    let flipped = with(&|config| config.augment.flip = true);
+    let shifted = with(&|config| config.augment.shift = 0.2);
+    let all = [adam, adamax, decayed, flipped, shifted];
+    for (i, one) in all.iter().enumerate() {
+        assert!(all[i + 1..].iter().all(|other| other != one), "{i}");
+    }
+}
+
+/// Images of which one cannot be read.
+struct Broken(InMemory);
+
+impl Dataset for Broken {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn shape(&self) -> glowflow::ImageShape {
+        self.0.shape()
+    }
+    fn classes(&self) -> Option<&[String]> {
+        None
+    }
+    fn fingerprint(&self) -> String {
+        "broken".into()
+    }
+    fn batch(&self, indices: &[usize]) -> Result<glowflow::data::LabelledImages, Error> {
+        if indices.contains(&13) {
+            let reason = "Expected a picture but found half of one".into();
+            return Err(Error::Data { what: "a/13.png".into(), index: Some(13), reason });
+        }
+        self.0.batch(indices)
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_read_ends_the_run_with_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = tiny(8, 8, 3);
+    let data = Arc::new(Broken(InMemory::new(images(40, config.image, 1), None, None).unwrap()));
+    let model = new_model(&config);
+    let checkpoint = CheckpointConfig { folder: folder.path().into(), every: 1000, keep: 2 };
+    // The actnorms are set from few images, not from the broken one; the run comes to it in its first epoch.
+    let train = TrainConfig { init_images: 2, batch_size: 2, checkpoint: Some(checkpoint), ..options(50) };
+    let mut steps = 0;
+    let error = model
+        .train(RunData::of(data), train, None, &Control::new(), &mut |event| {
+            steps += u64::from(matches!(event, TrainEvent::StepEnd(_)));
+        })
+        .unwrap_err();
+    assert!(matches!(&error, Error::Data { what, index: Some(13), .. } if what == "a/13.png"), "{error}");
+    assert!(steps > 0 && steps < 20);
+    assert_eq!(FlowModel::load(folder.path(), &cpu()).unwrap().step(), steps, "nothing that was learnt is lost");
+}
+
+#[test]
+fn a_run_that_rolls_back_goes_on_with_other_images_and_ends_where_it_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = tiny(8, 8, 3);
+    let model = overflowing(&config, |glow| {
+        let norm = &mut glow.levels[1].steps[0].mix.actnorm;
+        norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(40.0));
+    });
+    let before = weights(&model);
+    let checkpoint = CheckpointConfig { folder: folder.path().into(), every: 1000, keep: 2 };
+    let on_not_finite = OnNotFinite::Rollback;
+    let run = Run::of(&model, TrainConfig { on_not_finite, checkpoint: Some(checkpoint), ..options(3) });
+    assert!(matches!(run.outcome, Err(Error::NotFinite { step: 1, .. })), "{:?}", run.outcome);
+    let warnings = run.events.iter().filter(|event| matches!(event, TrainEvent::Warning { code: "ROLLED_BACK", .. }));
+    assert_eq!(warnings.count(), 3);
+    assert_eq!(weights(&model), before);
+    let (_, from) = FlowModel::resume(folder.path(), &cpu()).unwrap();
+    assert_eq!((from.state.step, from.state.images), (0, 0), "the checkpoint that it went back to");
+
+    // A loss that one image alone makes infinite: the run passes it.
+    let refused = TrainConfig { on_not_finite, ..options(3) }.validate().unwrap_err();
+    assert!(refused.to_string().contains("'stop', as there are no checkpoints"), "{refused}");
 }

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use glowflow::data::InMemory;
-use glowflow::train::Activations;
-use glowflow::{Call, Control, Device, FlowModel, GlowConfig, Noise, Pixels, RunData, TrainConfig, TrainEvent};
+use burn::module::Module;
+use burn::tensor::Device as BurnDevice;
+use glowflow::data::{Dataset, InMemory, PrefetchedBatch};
+use glowflow::flow::named_parameters;
+use glowflow::kernels::host::reads;
+use glowflow::models::glow::Glow;
+use glowflow::train::{Activations, CheckpointConfig, Identity, Optimizer, Outcomes, Trainer, Weights};
+use glowflow::{Call, Control, Device, Error, FlowModel, GlowConfig, Noise, Pixels, RunData, TrainConfig, TrainEvent};
 
-use crate::common::{cpu, glow, images, loaded, relative_error, tiny, wgpu_device};
+use crate::common::{cpu, glow, images, loaded, relative_error, tiny, values, wgpu_device};
 
 fn losses(config: &GlowConfig, activations: Activations, device: &Device) -> Vec<f64> {
     let model = FlowModel::create(config.clone(), device).unwrap();
@@ -42,6 +47,125 @@ fn twenty_training_steps_on_wgpu_give_the_cpus_losses() {
             assert!((found - truth).abs() < 1e-3 * truth.abs(), "{activations:?}, step {step}: {found} is not {truth}");
         }
     }
+}
+
+/// Runs steps of a trainer on the device's queue, every look at their outcomes included.
+fn on_queue<T: Send + 'static>(
+    device: &Device,
+    config: &GlowConfig,
+    activations: Activations,
+    work: impl FnOnce(&mut Trainer, &mut Glow, &mut dyn FnMut(u64) -> PrefetchedBatch, &BurnDevice) -> T + Send + 'static,
+) -> T {
+    let (on, config) = (device.clone(), config.clone());
+    device
+        .run(move || {
+            let options = TrainConfig { batch_size: 4, ..TrainConfig::default() };
+            let optimizer = Optimizer::new(options.optimizer.clone());
+            let mut trainer = Trainer::new(&options, &config, activations, optimizer, Box::new(Identity));
+            let data = InMemory::new(images(8, config.image, 1), None, None).unwrap();
+            let mut batch = |step: u64| {
+                let indices = vec![0, 3, 5, step as usize % 8];
+                PrefetchedBatch { step, batch: data.batch(&indices).unwrap(), indices }
+            };
+            let mut glow = glow(&config, 0.02).fork(on.burn());
+            Ok(work(&mut trainer, &mut glow, &mut batch, on.burn()))
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_step_on_a_gpu_waits_for_nothing() {
+    let Some(device) = wgpu_device("training without waits on wgpu") else { return };
+    let config = tiny(8, 8, 3);
+    for activations in [Activations::Stored, Activations::Inputs, Activations::Constant] {
+        on_queue(&device, &config, activations, |trainer, glow, batch, device| {
+            for step in 0..25 {
+                let before = reads();
+                trainer.accumulate(glow, batch(step), device).unwrap();
+                trainer.update(Weights { glow, average: &mut None }, 1e-3, step + 1, device).unwrap();
+                assert_eq!(reads(), before, "step {step}");
+                let found = trainer.outcomes(glow, false, device).unwrap().found;
+                let due = step % 10 == 9;
+                assert_eq!((found.len(), reads() - before), if due { (10, 1) } else { (0, 0) });
+            }
+            let last = trainer.outcomes(glow, true, device).unwrap().found;
+            assert_eq!(last.iter().map(|found| found.step).collect::<Vec<_>>(), [21, 22, 23, 24, 25]);
+        });
+    }
+}
+
+#[test]
+fn a_bad_step_on_a_gpu_changes_nothing_and_neither_do_those_after_it() {
+    let Some(device) = wgpu_device("a bad step on wgpu") else { return };
+    let config = tiny(8, 8, 3);
+    on_queue(&device, &config, Activations::Stored, |trainer, glow, batch, device| {
+        let mut step = |trainer: &mut Trainer, glow: &mut Glow, step: u64, rate: f64| {
+            trainer.accumulate(glow, batch(step), device).unwrap();
+            trainer.update(Weights { glow, average: &mut None }, rate, step + 1, device).unwrap();
+        };
+        step(trainer, glow, 0, 1e-3);
+        // Weights that the next loss overflows with.
+        let norm = &mut glow.levels[1].steps[0].mix.actnorm;
+        let before = norm.log_scale.val();
+        norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(40.0));
+        let bad: Vec<Vec<f64>> = named_parameters(glow).into_iter().map(|p| values(p.values)).collect();
+        step(trainer, glow, 1, 1e-3);
+        // Masked, although its own loss is finite.
+        let norm = &mut glow.levels[1].steps[0].mix.actnorm;
+        norm.log_scale = norm.log_scale.clone().map(|_| before);
+        step(trainer, glow, 2, 1e-3);
+        let norm = &mut glow.levels[1].steps[0].mix.actnorm;
+        norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(40.0));
+
+        let Outcomes { found, failed } = trainer.outcomes(glow, true, device).unwrap();
+        assert_eq!(found.iter().map(|found| found.step).collect::<Vec<_>>(), [1]);
+        let (at, error) = failed.unwrap();
+        assert!(
+            matches!(&error, Error::NotFinite { what, step: 2, layer } if what == "the loss" && layer == "levels.1.steps.0"),
+            "{error}"
+        );
+        assert_eq!(at, 2);
+        let after: Vec<Vec<f64>> = named_parameters(glow).into_iter().map(|p| values(p.values)).collect();
+        assert_eq!(after, bad);
+    });
+}
+
+#[test]
+fn a_run_goes_on_on_another_device() {
+    let Some(device) = wgpu_device("resuming on wgpu") else { return };
+    let config = tiny(8, 8, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let data = RunData::of(Arc::new(InMemory::new(images(64, config.image, 1), None, None).unwrap()));
+    let options = |steps| TrainConfig {
+        steps: Some(steps),
+        batch_size: 8,
+        init_images: 16,
+        warmup: 5,
+        ema: Some(0.9),
+        checkpoint: Some(CheckpointConfig { folder: folder.path().into(), every: 10, keep: 9 }),
+        ..TrainConfig::default()
+    };
+    let score = |model: &FlowModel| {
+        let pixels = Pixels::Bytes(images(8, config.image, 2));
+        model.bits_per_dim(&pixels, &Noise::uniform(3), &Call::default()).unwrap().iter().sum::<f64>() / 8.0
+    };
+    let train = |model: &FlowModel, steps, from| {
+        model.train(data.clone(), options(steps), from, &Control::new(), &mut |_| {}).unwrap();
+        score(model)
+    };
+    let start = FlowModel::create(config.clone(), &cpu()).unwrap();
+    train(&start, 10, None);
+    let (here, from) = FlowModel::resume(&folder.path().join("step-00000010"), &cpu()).unwrap();
+    let truth = train(&here, 25, Some(from));
+    for later in ["step-00000020", "step-00000025"] {
+        std::fs::remove_dir_all(folder.path().join(later)).unwrap();
+    }
+    let (there, from) = FlowModel::resume(&folder.path().join("step-00000010"), &device).unwrap();
+    let found = train(&there, 25, Some(from));
+    assert!((found - truth).abs() < 1e-3 * truth, "{found} is not {truth}");
+    // And back: what the GPU has written is a checkpoint like any other.
+    let (back, _) = FlowModel::resume(folder.path(), &cpu()).unwrap();
+    assert_eq!(back.step(), 25);
 }
 
 #[test]

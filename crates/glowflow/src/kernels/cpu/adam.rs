@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn equals_the_definition() {
-        for (len, norm) in [1, 15, 100, 40_000].into_iter().flat_map(|len| [(len, Norm::Square), (len, Norm::Infinity)]) {
+        for (len, norm) in [1, 15, 100, 40_000].into_iter().flat_map(|len| [(len, Norm::Square), (len, Norm::Infinity)])
+        {
             let (mut w, mut m, mut v) = (wide(&values(1, len)), vec![0.0; len], vec![0.0; len]);
             for t in 1..=3 {
                 let a = adam(norm, t);
