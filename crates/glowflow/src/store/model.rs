@@ -7,7 +7,7 @@ use ::safetensors::Dtype;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Shape, Tensor, TensorData};
 
-use super::safetensors::{NewTensor, SafeFile, write_safetensors};
+use super::safetensors::{NewTensor, SafeFile, words, write_safetensors};
 use crate::error::{Error, Result};
 use crate::models::glow::Glow;
 use crate::models::{GlowConfig, memory};
@@ -73,15 +73,9 @@ pub fn read(path: &Path, device: &Device) -> Result<StoredModel> {
     let path: PathBuf = if path.is_dir() { path.join(MODEL_FILE) } else { path.to_owned() };
     let file = SafeFile::open(&path)?;
     let bad = |reason: String| Error::file(&path, reason);
-    let metadata =
-        |key: &str| file.metadata(key).ok_or_else(|| bad(format!("Expected a model of glowflow but found no {key}")));
-    if metadata("format")? != FORMAT {
-        return Err(bad(format!("Expected a model of glowflow but found the format {}", metadata("format")?)));
-    }
-    if metadata("version")? != VERSION {
-        let found = metadata("version")?;
-        return Err(bad(format!("Expected version {VERSION} of the format but found {found}")));
-    }
+    let what = "a model";
+    file.expect_format(what, FORMAT, VERSION)?;
+    let metadata = |key: &str| file.expect_metadata(what, key);
     let config: GlowConfig = serde_json::from_str(metadata("config")?)
         .map_err(|error| bad(format!("Expected the config of a model but found: {error}")))?;
     config.validate().map_err(|error| bad(format!("Its config is out of range. {error}")))?;
@@ -198,10 +192,6 @@ impl Load<'_> {
         };
         if fits { Some(values) } else { self.misfit(format!("Expected {name} to be a permutation or signs")) }
     }
-}
-
-fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
-    bytes.chunks_exact(4).map(|word| word.try_into().expect("four bytes"))
 }
 
 impl ModuleMapper for Load<'_> {
