@@ -773,22 +773,27 @@ if (
   }
 }
 
-const { Call, Dataset, Device, Mailbox, Model, Run, createGlow, estimateMemory, glowProblems, idxFiles, imagesInMemory, listDevices, loadModel, openDevice, pngGrid, trainProblems, writePlot, writePngGrid } = nativeBinding
+const { Call, Dataset, Device, Mailbox, Model, Run, addDirection, createGlow, estimateMemory, glowProblems, idxFiles, imagesInMemory, interpolateLatents, listDevices, loadDirections, loadModel, openDevice, pngGrid, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
 export { Call }
 export { Dataset }
 export { Device }
 export { Mailbox }
 export { Model }
 export { Run }
+export { addDirection }
 export { createGlow }
 export { estimateMemory }
 export { glowProblems }
 export { idxFiles }
 export { imagesInMemory }
+export { interpolateLatents }
 export { listDevices }
+export { loadDirections }
 export { loadModel }
 export { openDevice }
 export { pngGrid }
+export { resample }
+export { saveDirections }
 export { trainProblems }
 export { writePlot }
 export { writePngGrid }

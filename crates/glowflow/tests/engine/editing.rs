@@ -99,7 +99,7 @@ const NAMES: [&str; 4] = ["Smiling", "Hat", "Young", "5_o'Clock Shadow"];
 /// Frequent and rare ones; each image has its own set.
 fn has(image: usize, name: usize) -> bool {
     match name {
-        0 => image % 2 == 0,
+        0 => image.is_multiple_of(2),
         1 => image == 41,
         2 => image != 7,
         _ => image.is_multiple_of(3),
