@@ -34,6 +34,8 @@ test('data with classes have a direction for each, that class against all others
   const all = await data.batch([...Array(40).keys()])
   const alone = await model.direction(ofClass(all, 1), ofClass(all, 0))
   t.is(directions['1']!.dims, 64)
+  const ones = imagesInMemory(ofClass(all, 1))
+  t.deepEqual((await model.direction(ones, ofClass(all, 0))).data, alone.data, 'of a data set as of its images')
   for (const [at, value] of alone.data.entries()) {
     t.true(Math.abs(directions['1']!.data[at]! - value) < 1e-6)
     t.true(Math.abs(directions['0']!.data[at]! + value) < 1e-6)
@@ -168,8 +170,8 @@ test('the direction from 3 to 8 makes held-out threes of MNIST ever more an eigh
   const toEight = await model.direction(ofClass(some, 8, 1000), ofClass(some, 3, 1000))
   const amounts = [0, 0.25, 0.5, 0.75, 1]
   const moved = await model.shift(ofClass(unseen, 3, 200), toEight, { amounts })
-  const odds = logOdds(moved)
-  const means = amounts.map((_, at) => mean(odds.filter((_odds, index) => index % amounts.length === at)))
+  const each = logOdds(moved)
+  const means = amounts.map((_, at) => mean(each.filter((_odds, index) => index % amounts.length === at)))
   t.log(`mean log-odds of an eight at ${amounts.join(', ')}: ${means.map((odds) => odds.toFixed(2)).join(', ')}`)
   means.slice(1).forEach((odds, at) => t.true(odds > means[at]!, `from ${amounts[at]} to ${amounts[at + 1]}`))
   t.true(means[0]! < -2 && means.at(-1)! > 1)
