@@ -43,7 +43,8 @@ impl FlowModel {
     }
 
     /// A direction for each attribute of the data, or where they have none for each class: from the mean latent of all
-    /// images without it to that of those with it. `only`: the names of those wanted. Each image is encoded once.
+    /// images without it to that of those with it. `only`: the names of those wanted. Each image is encoded once; held are
+    /// one latent in f64 for each name and the part at hand.
     ///
     /// # Errors
     ///
