@@ -131,6 +131,7 @@ export interface FlowModel extends AsyncDisposable {
     options?: Call & { frames?: number; path?: 'linear' | 'spherical' },
   ): Promise<Images>
   direction(having: Images | Dataset, without: Images | Dataset, options?: Call): Promise<Direction>
+  directions(data: Dataset, options?: Call & { only?: readonly string[] }): Promise<Record<string, Direction>>
   shift(images: Images, direction: Direction, options?: Call & { amounts?: readonly number[] }): Promise<Images>
 
   verify(images: Images | FloatImages, options?: Call): Promise<Verification>
@@ -173,6 +174,19 @@ export interface DirectionJson {
   readonly data: string
 }
 export function directionFromJSON(json: DirectionJson): Direction
+export function saveDirections(file: PathLike, directions: Readonly<Record<string, Direction>>): Promise<void>
+export function loadDirections(file: PathLike): Promise<Record<string, Direction>>
+
+export function addDirection(latents: Latents, direction: Direction, amount: number): Latents
+export function resample(
+  latents: Latents,
+  options: { scales: readonly number[]; temperature?: number; seed?: number },
+): Latents
+export function interpolateLatents(
+  from: Latents,
+  to: Latents,
+  options?: { frames?: number; path?: 'linear' | 'spherical' },
+): Latents
 
 export interface TrainOptions {
   steps?: number

@@ -11,10 +11,12 @@ import { folder } from './helpers.js'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const node = (args: string[], cwd: string) => promisify(execFile)(process.execPath, args, { cwd, encoding: 'utf8' })
 
-test("the README's programs have no type errors and run as written, one after the other", async (t) => {
-  const readme = await readFile(join(root, 'README.md'), 'utf8')
-  const programs = [...readme.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, program]) => program!)
-  t.true(programs.length >= 4)
+test('the programs of README and docs have no type errors and run as written, one after the other', async (t) => {
+  const pages = ['README.md', 'docs/latents.md'].map((page) => readFile(join(root, page), 'utf8'))
+  const programs = [...(await Promise.all(pages)).join('\n').matchAll(/^```ts\n(.*?)^```$/gms)].map(
+    ([, program]) => program!,
+  )
+  t.true(programs.length >= 5)
 
   const cwd = await folder(t)
   await mkdir(join(cwd, 'node_modules'))
@@ -41,8 +43,10 @@ test("the README's programs have no type errors and run as written, one after th
   t.regex(printed[1]!, /drawn images: Float64Array\(4\)/)
   t.regex(printed[2]!, /stopped at step/)
   t.regex(printed[3]!, /ERR_GLOW_OPTION Expected a multiple of 8 /)
+  t.regex(printed[4]!, /directions of 256 values: small, large/)
   const left = await readdir(cwd)
-  for (const name of ['discs.png', 'discs.safetensors', 'checkpoints', 'samples']) t.true(left.includes(name), name)
+  for (const name of ['discs.png', 'discs.safetensors', 'checkpoints', 'samples', 'discs-edited.png'])
+    t.true(left.includes(name), name)
 })
 
 test('the paths that CONTRIBUTING names are there', async (t) => {

@@ -35,16 +35,21 @@ export async function refused(model: api.FlowModel, data: api.Dataset): Promise<
 test('the package exports what the contract names and what the CHANGELOG adds, and nothing else', (t) => {
   t.deepEqual(Object.keys(api).toSorted(), [
     'GlowError',
+    'addDirection',
     'createGlow',
     'directionFromJSON',
     'estimateMemory',
     'idxFiles',
     'imagesInMemory',
+    'interpolateLatents',
     'listDevices',
+    'loadDirections',
     'loadModel',
     'openDevice',
     'pngGrid',
+    'resample',
     'resumeTraining',
+    'saveDirections',
     'writePlot',
     'writePngGrid',
   ])

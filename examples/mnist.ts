@@ -13,8 +13,6 @@ import { SingleBar } from 'cli-progress'
 import {
   createGlow,
   type GlowOptions,
-  type Images,
-  type LabelledImages,
   type TrainEvent,
   type TrainOptions,
   type TrainSummary,
@@ -22,7 +20,7 @@ import {
   writePngGrid,
 } from 'glowflow'
 
-import { mnist } from './mnist-data.ts'
+import { image, mnist, ofClass } from './mnist-data.ts'
 
 const preset = {
   model: { imageSize: 32, channels: 1, levels: 3, depth: 4, hidden: 64, seed: 1 },
@@ -169,18 +167,6 @@ async function shift(): Promise<void> {
   const strip = await model.shift(threes, direction, { amounts })
   for (let row = 0; row < threes.count; row++) expectSame(image(strip, row * amounts.length), image(threes, row))
   await writePngGrid(join(folder, 'shift-3-to-8.png'), strip, { columns: amounts.length })
-}
-
-/** The first `most` images with a label. */
-function ofClass({ labels = new Uint32Array(), ...all }: LabelledImages, label: number, most = Infinity): Images {
-  const chosen = [...labels.keys()].filter((index) => labels[index] === label).slice(0, most)
-  const data = Buffer.concat(chosen.map((index) => image(all, index)))
-  return { ...all, data, count: chosen.length }
-}
-
-function image({ data, height, width, channels }: Images, index: number): Uint8Array {
-  const dims = height * width * channels
-  return data.subarray(index * dims, (index + 1) * dims)
 }
 
 function expectSame(left: Uint8Array, right: Uint8Array): void {

@@ -1,12 +1,17 @@
-/** Directions in latent space, and their way into files. */
+/** Directions in latent space, as JSON and in files. */
 
-import { checkOne } from './options.js'
+import * as native from '#native'
+
+import { shapeError } from './error.js'
+import { floats } from './images.js'
+import { checkOne, type PathLike, show, toPath } from './options.js'
 import * as is from './rules.js'
 import type { Rule } from './rules.js'
+import { engine } from './task.js'
 
 /** A direction in latent space: from the mean latent of images without something to that of images that have it. */
 export interface Direction {
-  /** `dims` values, in the order of a row of {@link Latents}. */
+  /** `dims` values, in the order of a row of latents. */
   readonly data: Float32Array
   readonly dims: number
   toJSON(): DirectionJson
@@ -28,6 +33,14 @@ export function toDirection(data: Float32Array): Direction {
     return { format, version, dims: data.length, data: bytes.toString('base64') }
   }
   return { data, dims: data.length, toJSON }
+}
+
+/** The values of a direction for the engine. */
+export function toValues(what: string, direction: Direction): Float32Array {
+  checkOne(what, direction?.data, floats)
+  const { dims, data } = direction
+  if (data.length !== dims) throw shapeError(`${what}.data`, `${dims} values`, `${data.length}`)
+  return data
 }
 
 const directionJson: Rule = {
@@ -55,4 +68,40 @@ export function directionFromJSON(json: DirectionJson): Direction {
   const data = new Float32Array(json.dims)
   new Uint8Array(data.buffer).set(bytes)
   return toDirection(data)
+}
+
+/** Directions of the engine by their names. */
+export function toDirections(directions: readonly native.NamedDirection[]): Record<string, Direction> {
+  return Object.fromEntries(directions.map(({ name, data }) => [name, toDirection(data)]))
+}
+
+/**
+ * Directions and their names in one safetensors file, which is there whole or not at all.
+ *
+ * @throws `ERR_GLOW_SHAPE` where directions differ in length or are not finite, `ERR_GLOW_IO` where the system refuses.
+ */
+export async function saveDirections(file: PathLike, directions: Readonly<Record<string, Direction>>): Promise<void> {
+  checkOne('file', file, is.path)
+  checkOne('directions', directions, is.object)
+  const named = Object.entries(directions).map(([name, direction]) => {
+    // UTF-8, and so the file, has no half of a surrogate pair.
+    checkOne('directions', name, wellFormed)
+    return { name, data: toValues(`directions[${show(name)}]`, direction) }
+  })
+  await engine(() => native.saveDirections(toPath(file), named))
+}
+const wellFormed: Rule = {
+  expected: 'names of well-formed Unicode',
+  accepts: (name) => !/\p{Surrogate}/u.test(name as string),
+}
+
+/**
+ * Directions that {@link saveDirections} has written, by their names. One of a model whose images are of another size is
+ * refused where it is used, by `ERR_GLOW_SHAPE`.
+ *
+ * @throws `ERR_GLOW_IO` where the system refuses, `ERR_GLOW_FILE` where the file is of another format, truncated or hostile.
+ */
+export async function loadDirections(file: PathLike): Promise<Record<string, Direction>> {
+  checkOne('file', file, is.path)
+  return toDirections(await engine(() => native.loadDirections(toPath(file))))
 }

@@ -1,4 +1,4 @@
-/** Pixels and latents as plain data, and their checks. The binding copies them before a call returns. */
+/** Pixels as plain data, and their checks. The binding copies them before a call returns. */
 
 import { types } from 'node:util'
 
@@ -21,21 +21,6 @@ export interface Images {
 /** Pixel values in [0, 256) that are already continuous: no noise is added to them. */
 export interface FloatImages extends Omit<Images, 'data'> {
   readonly data: Float32Array
-}
-
-/** The latents of a batch, one row an image: every scale's part, finest first, flattened. */
-export interface Latents {
-  /** `count x dims` values. */
-  readonly data: Float32Array
-  readonly count: number
-  /** Length of a row: height x width x channels. */
-  readonly dims: number
-  /** Where each scale's part lies in a row. */
-  readonly scales: readonly LatentScale[]
-}
-export interface LatentScale {
-  readonly offset: number
-  readonly shape: readonly [height: number, width: number, channels: number]
 }
 
 const owned = (value: unknown, isType: (value: unknown) => boolean): boolean =>
@@ -72,16 +57,8 @@ export function toPixels(what: string, images: Images | FloatImages, data: Rule 
   return { data: images.data, count, height, width, channels }
 }
 
-/** Latents for the engine. */
-export function toRows(latents: Latents): native.LatentRows {
-  const size = is.required(is.integer(1))
-  const { data, count, dims } = pick('latents', latents, { data: is.required(floats), count: size, dims: size })
-  checkLength('latents', data, count * dims, `${count} x ${dims}`)
-  return { data, count, dims }
-}
-
 /** The named fields of `value`, checked; it may have others. */
-function pick<T extends object, K extends keyof T & string>(
+export function pick<T extends object, K extends keyof T & string>(
   what: string,
   value: T,
   rules: Pick<Rules<T>, K>,
@@ -92,6 +69,7 @@ function pick<T extends object, K extends keyof T & string>(
   return picked
 }
 
-function checkLength(what: string, data: ArrayLike<number>, expected: number, sizes: string): void {
+/** That an array has as many values as the sizes beside it say. */
+export function checkLength(what: string, data: ArrayLike<number>, expected: number, sizes: string): void {
   if (data.length !== expected) throw shapeError(`${what}.data`, `${sizes} = ${expected} values`, `${data.length}`)
 }

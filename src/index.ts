@@ -11,9 +11,18 @@
 export type { CommonOptions, GlowOptions, ImageShape, ModelConfig } from './config.js'
 export { type Dataset, type DatasetOptions, idxFiles, imagesInMemory, type LabelledImages } from './data.js'
 export { type Device, type DeviceInfo, type DeviceLike, type DeviceName, listDevices, openDevice } from './device.js'
-export { type Direction, directionFromJSON, type DirectionJson } from './direction.js'
+export { type Direction, directionFromJSON, type DirectionJson, loadDirections, saveDirections } from './direction.js'
 export { GlowError, type GlowErrorCode, type OptionProblem } from './error.js'
-export type { FloatImages, Images, Latents, LatentScale } from './images.js'
+export type { FloatImages, Images } from './images.js'
+export {
+  addDirection,
+  type Draw,
+  interpolateLatents,
+  type Interpolation,
+  type Latents,
+  type LatentScale,
+  resample,
+} from './latents.js'
 export { estimateMemory, type MemoryEstimate } from './memory.js'
 export {
   createGlow,

@@ -2,25 +2,25 @@
 
 /** Models: images to latents and back, likelihoods, samples, edits. */
 
-import { randomInt } from 'node:crypto'
-
 import * as native from '#native'
 
 import { fromGlowConfig, type GlowOptions, type ModelConfig, toGlowConfig } from './config.js'
 import { type Dataset, datasetRule, toDataset } from './data.js'
 import { type DeviceInfo, type DeviceLike, deviceRule, resolveDevice } from './device.js'
-import { type Direction, toDirection } from './direction.js'
-import { GlowError, shapeError } from './error.js'
+import { type Direction, toDirection, toDirections, toValues } from './direction.js'
+import { GlowError } from './error.js'
+import { type FloatImages, floats, type Images, toBytes, toPixels } from './images.js'
 import {
-  type FloatImages,
-  floats,
-  type Images,
+  type Draw,
+  drawRules,
+  type Interpolation,
+  interpolationRules,
   type Latents,
   type LatentScale,
-  toBytes,
-  toPixels,
+  toDraw,
+  toInterpolation,
   toRows,
-} from './images.js'
+} from './latents.js'
 import { check, checkOne, type PathLike, toPath } from './options.js'
 import * as is from './rules.js'
 import type { Rule, Rules } from './rules.js'
@@ -45,13 +45,9 @@ const dequantizeRule: Rule = {
 }
 const noiseRules: Rules<Noise> = { dequantize: dequantizeRule, seed: is.seed, draws: is.integer(1) }
 
-export interface SampleOptions extends Call {
+export interface SampleOptions extends Call, Draw {
   /** @default 1 */
   count?: number
-  /** Standard deviation the latents are drawn with; below 1 trades variety for likelihood. @default 0.7 */
-  temperature?: number
-  /** The same seed gives the same images, in any batch size. @default drawn at random */
-  seed?: number
 }
 
 export interface Evaluation {
@@ -137,12 +133,12 @@ export class FlowModel implements AsyncDisposable {
    * @throws `ERR_GLOW_SHAPE` for rows of another length or values that are not finite.
    */
   async decode(latents: Latents, options: Call = {}): Promise<Images> {
-    return this.#call(options, {}, (call) => this.#native.decode(toRows(latents), call))
+    return this.#call(options, {}, (call) => this.#native.decode(toRows('latents', latents), call))
   }
 
   /** As {@link decode}, before the values are cut into bins: pixel values in [0, 256). */
   async decodeFloat(latents: Latents, options: Call = {}): Promise<FloatImages> {
-    return this.#call(options, {}, (call) => this.#native.decodeFloat(toRows(latents), call))
+    return this.#call(options, {}, (call) => this.#native.decodeFloat(toRows('latents', latents), call))
   }
 
   /**
@@ -172,20 +168,16 @@ export class FlowModel implements AsyncDisposable {
 
   /** New images, drawn from the prior at a temperature. */
   async sample(options: SampleOptions = {}): Promise<Images> {
-    return this.#call(options, { count: is.integer(1), temperature: is.atLeastZero, seed: is.seed }, (call) => {
-      const { count = 1, temperature = 0.7, seed = randomInt(2 ** 48 - 1) } = options
-      return this.#native.sample(count, temperature, seed, call)
+    return this.#call(options, { count: is.integer(1), ...drawRules }, (call) => {
+      const { temperature, seed } = toDraw(options)
+      return this.#native.sample(options.count ?? 1, temperature, seed, call)
     })
   }
 
   /** For each pair of images, `frames` (8 by default) from the one to the other through latent space, both included. */
-  async interpolate(
-    from: Images,
-    to: Images,
-    options: Call & { frames?: number; path?: 'linear' | 'spherical' } = {},
-  ): Promise<Images> {
-    return this.#call(options, { frames: is.integer(2), path: is.oneOf('linear', 'spherical') }, (call) => {
-      const { frames = 8, path = 'linear' } = options
+  async interpolate(from: Images, to: Images, options: Call & Interpolation = {}): Promise<Images> {
+    return this.#call(options, interpolationRules, (call) => {
+      const { frames, path } = toInterpolation(options)
       return this.#native.interpolate(toBytes('from', from), toBytes('to', to), frames, path, call)
     })
   }
@@ -198,6 +190,26 @@ export class FlowModel implements AsyncDisposable {
     return toDirection(data)
   }
 
+  /**
+   * One direction for each attribute of the data, from the mean latent of all images without it to that of those with it;
+   * where the data have no attributes, one for each class against all others. Each image is encoded once.
+   *
+   * `only`: names of those wanted (all by default).
+   *
+   * @throws `ERR_GLOW_DATA` where the data have neither, and, before any image is encoded, where every image or none has an
+   * attribute: all such are named. `ERR_GLOW_OPTION` for a name in `only` that the data do not have.
+   */
+  async directions(
+    data: Dataset,
+    options: Call & { only?: readonly string[] } = {},
+  ): Promise<Record<string, Direction>> {
+    const directions = await this.#call(options, { only: is.list('a list of names', is.text.accepts) }, (call) => {
+      checkOne('data', data, datasetRule)
+      return this.#native.directions(toDataset('data', data), options.only && [...options.only], call)
+    })
+    return toDirections(directions)
+  }
+
   /** Each image once for each of `amounts` (0 and 1 by default) of the direction, image by image. */
   async shift(
     images: Images,
@@ -206,10 +218,8 @@ export class FlowModel implements AsyncDisposable {
   ): Promise<Images> {
     return this.#call(options, { amounts: is.list('a list of numbers', Number.isFinite) }, (call) => {
       const { amounts = [0, 1] } = options
-      checkOne('direction', direction?.data, floats)
-      const { dims, data } = direction
-      if (data.length !== dims) throw shapeError('direction.data', `${dims} values`, `${data.length}`)
-      return this.#native.shift(toBytes('images', images), data, [...amounts], call)
+      const values = toValues('direction', direction)
+      return this.#native.shift(toBytes('images', images), values, [...amounts], call)
     })
   }
 

@@ -91,6 +91,8 @@ export declare class Model {
   interpolate(from: Pixels, to: Pixels, frames: number, path: 'linear' | 'spherical', call: Call): Promise<ByteImages>
   /** From the mean latent of `without` to that of `having`. */
   direction(having: Dataset, without: Dataset, call: Call): Promise<Float32Array>
+  /** One direction for each attribute, or else for each class; `only` these. */
+  directions(data: Dataset, only: Array<string> | undefined | null, call: Call): Promise<Array<NamedDirection>>
   /** Each image once for each amount. */
   shift(images: Pixels, direction: Float32Array, amounts: Array<number>, call: Call): Promise<ByteImages>
   /** How well the model inverts on these images. */
@@ -115,6 +117,9 @@ export declare class Run {
   /** A mailbox for the events from now on. */
   open(): Mailbox
 }
+
+/** Latents moved by `amount` along a direction. */
+export declare function addDirection(latents: LatentRows, direction: Float32Array, amount: number): Latents
 
 /** 8-bit images for JavaScript. */
 export interface ByteImages {
@@ -155,6 +160,14 @@ export interface DeviceInfo {
   software: boolean
   /** What its coupling nets can compute in. */
   precisions: Array<string>
+}
+
+/** A direction from JavaScript. */
+export interface DirectionValues {
+  /** The attribute or class. */
+  name: string
+  /** In the order of a row of latents. */
+  data: Float32Array
 }
 
 /** Of a `GlowConfig` and a `TrainConfig` as JSON, defaults left out. */
@@ -203,6 +216,9 @@ export declare function idxFiles(images: string, labels: string | undefined | nu
 /** A copy of these images. */
 export declare function imagesInMemory(images: Pixels, labels?: Uint32Array | undefined | null): Dataset
 
+/** Rows from each to its counterpart. */
+export declare function interpolateLatents(from: LatentRows, to: LatentRows, frames: number, path: 'linear' | 'spherical'): Latents
+
 /** Images with what the data say of them. */
 export interface LabelledImages {
   /** The pixels. */
@@ -236,11 +252,14 @@ export interface LatentScale {
   /** Index of its first value. */
   offset: number
   /** Height, width, channels. */
-  shape: [height: number, width: number, channels: number]
+  shape: readonly [height: number, width: number, channels: number]
 }
 
 /** The devices of this machine, the preferred one first. */
 export declare function listDevices(): Promise<Array<DeviceInfo>>
+
+/** Directions from their file. */
+export declare function loadDirections(file: string): Promise<Array<NamedDirection>>
 
 /** A model from its file, or from a checkpoint's folder. */
 export declare function loadModel(path: string, device: Device): Promise<Model>
@@ -255,6 +274,14 @@ export interface MemoryEstimate {
   inputs: number
   /** Inputs rebuilt. */
   constant: number
+}
+
+/** A direction for JavaScript. */
+export interface NamedDirection {
+  /** The attribute or class. */
+  name: string
+  /** In the order of a row of latents. */
+  data: Float32Array
 }
 
 /** Where pixels are put in their bins. */
@@ -313,6 +340,12 @@ export declare function pngGrid(images: Pixels, options: GridOptions): Promise<U
 
 /** The checkpoint that a path stands for, and its model. */
 export declare function readCheckpoint(path: string, device: Device): Promise<Checkpoint>
+
+/** Latents whose `scales` are drawn anew. `layout`: where every scale lies. */
+export declare function resample(latents: LatentRows, layout: Array<LatentScale>, scales: Array<number>, temperature: number, seed: number): Latents
+
+/** Writes directions to one file. */
+export declare function saveDirections(file: string, directions: Array<DirectionValues>): Promise<undefined>
 
 /** One curve of a plot. */
 export interface Series {

@@ -773,7 +773,7 @@ if (
   }
 }
 
-const { Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, createGlow, estimateMemory, glowProblems, idxFiles, imagesInMemory, listDevices, loadModel, openDevice, pngGrid, readCheckpoint, trainProblems, writePlot, writePngGrid } = nativeBinding
+const { Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, addDirection, createGlow, estimateMemory, glowProblems, idxFiles, imagesInMemory, interpolateLatents, listDevices, loadDirections, loadModel, openDevice, pngGrid, readCheckpoint, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
 export { Call }
 export { Checkpoint }
 export { Dataset }
@@ -781,16 +781,21 @@ export { Device }
 export { Mailbox }
 export { Model }
 export { Run }
+export { addDirection }
 export { createGlow }
 export { estimateMemory }
 export { glowProblems }
 export { idxFiles }
 export { imagesInMemory }
+export { interpolateLatents }
 export { listDevices }
+export { loadDirections }
 export { loadModel }
 export { openDevice }
 export { pngGrid }
 export { readCheckpoint }
+export { resample }
+export { saveDirections }
 export { trainProblems }
 export { writePlot }
 export { writePngGrid }

@@ -5,7 +5,7 @@ import * as native from '#native'
 import { type Images, toBytes } from './images.js'
 import { check, type PathLike, checkOne, toPath } from './options.js'
 import * as is from './rules.js'
-import type { Rule, Rules } from './rules.js'
+import type { Rules } from './rules.js'
 import { engine } from './task.js'
 
 /** How images are laid out. */
@@ -56,18 +56,17 @@ export interface Series {
   /** Thin and pale, in the colour of the next curve that is not: raw values behind their mean. @default false */
   faint?: boolean
 }
-const text: Rule = { expected: 'a string', accepts: (value) => typeof value === 'string' }
 const isPoint = (value: unknown): boolean =>
   Array.isArray(value) && value.length === 2 && value.every((number) => typeof number === 'number')
 const seriesRules: Rules<Series> = {
-  name: text,
+  name: is.text,
   points: is.required(is.list('a list of [x, y]', isPoint)),
   faint: is.boolean,
 }
 const plotRules: Rules<Plot> = {
-  title: text,
-  xLabel: text,
-  yLabel: text,
+  title: is.text,
+  xLabel: is.text,
+  yLabel: is.text,
   series: is.required(is.list('a list of curves', is.nested(seriesRules).accepts)),
 }
 

@@ -30,11 +30,13 @@ export const atLeastZero: Rule = {
   expected: 'a number of at least 0',
   accepts: (value) => Number.isFinite(value) && (value as number) >= 0,
 }
+export const finite: Rule = { expected: 'a finite number', accepts: Number.isFinite }
 export const boolean: Rule = { expected: 'true or false', accepts: (value) => typeof value === 'boolean' }
 export const oneOf = (...names: readonly string[]): Rule => ({
   expected: names.map((name) => `'${name}'`).join(' or '),
   accepts: (value) => names.includes(value as string),
 })
+export const text: Rule = { expected: 'a string', accepts: (value) => typeof value === 'string' }
 export const path: Rule = {
   expected: 'a path or a file: URL',
   accepts: (value) =>

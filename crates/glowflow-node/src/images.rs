@@ -1,4 +1,4 @@
-//! Pixels and latents, in and out.
+//! Pixels, in and out.
 
 use glowflow::{Batch, FloatImages, ImageShape, Images, Result};
 use napi::Env;
@@ -99,43 +99,6 @@ impl<'env> FloatPixels<'env> {
             width: width as u32,
             channels: channels as u32,
         })
-    }
-}
-
-/// Latents from JavaScript.
-#[napi(object, object_to_js = false)]
-pub struct LatentRows {
-    /// `count x dims` values.
-    pub data: Float32Array,
-    /// Number of rows.
-    pub count: u32,
-    /// Length of a row.
-    pub dims: u32,
-}
-
-impl LatentRows {
-    /// A copy.
-    pub fn copy(&self) -> glowflow::Latents {
-        glowflow::Latents { data: self.data.to_vec(), count: self.count as usize, dims: self.dims as usize }
-    }
-}
-
-/// Latents for JavaScript.
-#[napi(object, object_from_js = false)]
-pub struct Latents<'env> {
-    /// `count x dims` values.
-    pub data: Float32ArraySlice<'env>,
-    /// Number of rows.
-    pub count: u32,
-    /// Length of a row.
-    pub dims: u32,
-}
-
-impl<'env> Latents<'env> {
-    /// Copies into an array of V8's.
-    pub fn new(env: &'env Env, latents: glowflow::Latents) -> napi::Result<Self> {
-        let data = Float32ArraySlice::copy_from(env, &latents.data)?;
-        Ok(Self { data, count: latents.count as u32, dims: latents.dims as u32 })
     }
 }
 

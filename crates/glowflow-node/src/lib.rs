@@ -12,8 +12,10 @@
 
 mod data;
 mod device;
+mod direction;
 mod error;
 mod images;
+mod latents;
 mod memory;
 mod model;
 mod options;

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use glowflow::{Error, GlowConfig, InterpolationPath, RunData};
+use glowflow::{GlowConfig, RunData};
 use napi::Env;
 use napi::bindgen_prelude::{Float32Array, Float32ArraySlice, Float64ArraySlice, Function, PromiseRaw};
 use napi_derive::napi;
 
 use crate::data::Dataset;
 use crate::device::{Device, DeviceInfo};
+use crate::direction::NamedDirection;
 use crate::error::to_napi;
-use crate::images::{ByteImages, FloatPixels, LatentRows, Latents, Noise, Pixels};
+use crate::images::{ByteImages, FloatPixels, Noise, Pixels};
+use crate::latents::{LatentRows, LatentScale, Latents, interpolation_path};
 use crate::options::over_default;
 use crate::task::{Call, spawn};
 use crate::training::{Checkpoint, Run};
@@ -30,16 +32,6 @@ pub fn load_model<'env>(env: &'env Env, path: String, device: &Device) -> napi::
     let device = device.inner.clone();
     let path = PathBuf::from(path);
     spawn(env, move || glowflow::FlowModel::load(&path, &device), |_, inner| Ok(Model { inner }))
-}
-
-/// Where a scale's latents lie in a row.
-#[napi(object, object_from_js = false)]
-pub struct LatentScale {
-    /// Index of its first value.
-    pub offset: u32,
-    /// Height, width, channels.
-    #[napi(ts_type = "[height: number, width: number, channels: number]")]
-    pub shape: Vec<u32>,
 }
 
 /// Bits per dimension over a dataset.
@@ -107,14 +99,7 @@ impl Model {
     /// Where each scale's latents lie in a row, finest first.
     #[napi(getter)]
     pub fn latent_scales(&self) -> Vec<LatentScale> {
-        let scales = self.inner.latent_scales();
-        scales
-            .iter()
-            .map(|scale| LatentScale {
-                offset: scale.offset as u32,
-                shape: scale.shape.iter().map(|&size| size as u32).collect(),
-            })
-            .collect()
+        self.inner.latent_scales().into_iter().map(LatentScale::from).collect()
     }
 
     /// Sets the actnorms from data.
@@ -248,11 +233,7 @@ impl Model {
     ) -> napi::Result<PromiseRaw<'env, ByteImages<'env>>> {
         let (model, call) = (self.inner.clone(), call.inner.clone());
         let (from, to) = (copied(from.copy_bytes())?, copied(to.copy_bytes())?);
-        let path = match path.as_str() {
-            "linear" => InterpolationPath::Linear,
-            "spherical" => InterpolationPath::Spherical,
-            _ => return copied(Err(Error::option("path", "'linear' or 'spherical'", path))),
-        };
+        let path = copied(interpolation_path(&path))?;
         spawn(env, move || model.interpolate(&from, &to, frames as usize, path, &call), ByteImages::new)
     }
 
@@ -268,6 +249,19 @@ impl Model {
         let (model, call) = (self.inner.clone(), call.inner.clone());
         let (having, without) = (having.inner.clone(), without.inner.clone());
         spawn(env, move || model.direction(&*having, &*without, &call), Float32ArraySlice::copy_from)
+    }
+
+    /// One direction for each attribute, or else for each class; `only` these.
+    #[napi]
+    pub fn directions<'env>(
+        &self,
+        env: &'env Env,
+        data: &Dataset,
+        only: Option<Vec<String>>,
+        call: &Call,
+    ) -> napi::Result<PromiseRaw<'env, Vec<NamedDirection<'env>>>> {
+        let (model, data, call) = (self.inner.clone(), data.inner.clone(), call.inner.clone());
+        spawn(env, move || model.directions(&*data, only.as_deref(), &call), NamedDirection::list)
     }
 
     /// Each image once for each amount.

@@ -29,7 +29,7 @@ pub enum Purpose {
     Crop = 8,
     /// Flips and shifts of training images; `step` is the training step.
     Augment = 9,
-    /// Latents drawn anew at some scales.
+    /// Latents drawn anew; `step` is the scale.
     Resample = 10,
 }
 

@@ -59,11 +59,20 @@ pub struct LabelledImages {
     pub attributes: Option<Vec<u8>>,
 }
 
-/// Reads a training batch from a data set that somebody else may have written: what comes back is what was asked for,
-/// or [`Error::Data`].
+/// Reads a batch from a data set that somebody else may have written: what comes back is what was asked for, or
+/// [`Error::Data`].
+pub fn read_batch(dataset: &dyn Dataset, indices: &[usize]) -> Result<LabelledImages> {
+    check_indices(indices, dataset.len())?;
+    check_batch(dataset, indices, dataset.batch(indices)?)
+}
+
+/// As [`read_batch`], for a step of training.
 pub fn read_training_batch(dataset: &dyn Dataset, indices: &[usize], seed: u64, step: u64) -> Result<LabelledImages> {
     check_indices(indices, dataset.len())?;
-    let batch = dataset.training_batch(indices, seed, step)?;
+    check_batch(dataset, indices, dataset.training_batch(indices, seed, step)?)
+}
+
+fn check_batch(dataset: &dyn Dataset, indices: &[usize], batch: LabelledImages) -> Result<LabelledImages> {
     let bad = |reason: String| Error::Data { what: "a batch of the data set".into(), index: None, reason };
 
     let (images, shape) = (&batch.images, dataset.shape());

@@ -9,6 +9,7 @@ use burn::tensor::{Tensor, TensorData};
 use super::config::GlowConfig;
 use super::dequantize::{self, Noise, Pixels};
 use super::glow::{Glow, RunningGlow};
+use super::latents::{LatentScale, Latents, check_temperature};
 use super::likelihood::{self, Evaluation};
 use super::{memory, self_check};
 use crate::data::Dataset;
@@ -35,26 +36,6 @@ pub struct Call {
     pub cancel: Arc<AtomicBool>,
     /// Images worked on at once; 32, fewer where the images are large.
     pub batch_size: Option<usize>,
-}
-
-/// The latents of a batch, one row an image: every scale's part, finest first, flattened.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Latents {
-    /// `count * dims` values; standard normal under the model.
-    pub data: Vec<f32>,
-    /// Number of images.
-    pub count: usize,
-    /// Length of a row: height x width x channels.
-    pub dims: usize,
-}
-
-/// Where a scale's part lies in a row of [`Latents`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LatentScale {
-    /// First value.
-    pub offset: usize,
-    /// Height, width and channels.
-    pub shape: [usize; 3],
 }
 
 /// A Glow model on a device. Cheap to clone; clones share the weights.
@@ -394,9 +375,7 @@ impl FlowModel {
 
     /// The latents that [`FlowModel::sample`] decodes.
     pub(crate) fn sample_latents(&self, count: usize, temperature: f32, seed: u64) -> Result<Latents> {
-        if !temperature.is_finite() || temperature < 0.0 {
-            return Err(Error::option("temperature", "a number not below 0", temperature));
-        }
+        check_temperature(temperature)?;
         let dims = self.inner.config.image.dims();
         let mut data = vec![0.0; count * dims];
         for (image, row) in data.chunks_exact_mut(dims).enumerate() {
@@ -541,9 +520,9 @@ fn to_rows(scales: Vec<Tensor<4>>) -> Vec<f32> {
 /// Every scale's latents from rows.
 fn from_rows(rows: &[f32], scales: &[LatentScale], dims: usize, device: &burn::tensor::Device) -> Vec<Tensor<4>> {
     let count = rows.len() / dims;
-    let scale = |&LatentScale { offset, shape: [height, width, channels] }: &LatentScale| {
-        let size = height * width * channels;
-        let values: Vec<f32> = rows.chunks_exact(dims).flat_map(|row| &row[offset..offset + size]).copied().collect();
+    let scale = |scale: &LatentScale| {
+        let [height, width, channels] = scale.shape;
+        let values: Vec<f32> = rows.chunks_exact(dims).flat_map(|row| &row[scale.range()]).copied().collect();
         Tensor::from_data(TensorData::new(values, [count, height, width, channels]), device)
     };
     scales.iter().map(scale).collect()

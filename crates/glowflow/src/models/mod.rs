@@ -2,9 +2,11 @@
 
 pub mod config;
 mod dequantize;
+mod direction;
 mod edit;
 pub(crate) mod flow_model;
 pub mod glow;
+mod latents;
 mod likelihood;
 pub mod memory;
 pub mod self_check;
@@ -13,8 +15,10 @@ mod verify;
 pub use config::{CouplingKind, GlowConfig, ScaleKind};
 pub(crate) use dequantize::training_batch;
 pub use dequantize::{Dequantize, Noise, Pixels};
-pub use edit::InterpolationPath;
-pub use flow_model::{Call, FlowModel, LatentScale, Latents};
+pub use direction::NamedDirection;
+pub(crate) use direction::check_direction;
+pub use flow_model::{Call, FlowModel};
+pub use latents::{InterpolationPath, LatentScale, Latents};
 pub(crate) use likelihood::discrete_log_prob;
 pub use likelihood::{Evaluation, bits_per_dim};
 pub use verify::Verification;

@@ -7,7 +7,7 @@ use ::safetensors::Dtype;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Shape, Tensor, TensorData};
 
-use super::safetensors::{NewTensor, SafeFile, write_safetensors};
+use super::safetensors::{NewTensor, SafeFile, words, write_safetensors};
 use crate::error::{Error, Result};
 use crate::models::glow::Glow;
 use crate::models::{GlowConfig, memory};
@@ -55,15 +55,9 @@ pub fn write(path: &Path, config: &GlowConfig, glow: &Glow, initialized: bool, s
 pub fn read(path: &Path, device: &Device) -> Result<StoredModel> {
     let file = SafeFile::open(path)?;
     let bad = |reason: String| Error::file(path, reason);
-    let metadata =
-        |key: &str| file.metadata(key).ok_or_else(|| bad(format!("Expected a model of glowflow but found no {key}")));
-    if metadata("format")? != FORMAT {
-        return Err(bad(format!("Expected a model of glowflow but found the format {}", metadata("format")?)));
-    }
-    if metadata("version")? != VERSION {
-        let found = metadata("version")?;
-        return Err(bad(format!("Expected version {VERSION} of the format but found {found}")));
-    }
+    let what = "a model";
+    file.expect_format(what, FORMAT, VERSION)?;
+    let metadata = |key: &str| file.expect_metadata(what, key);
     let config: GlowConfig = serde_json::from_str(metadata("config")?)
         .map_err(|error| bad(format!("Expected the config of a model but found: {error}")))?;
     config.validate().map_err(|error| bad(format!("Its config is out of range. {error}")))?;
@@ -176,10 +170,6 @@ fn bytes<'a>(file: &'a SafeFile, name: &str, dtype: Dtype, shape: &[usize]) -> R
 
 fn misfit(file: &SafeFile, reason: String) -> Error {
     Error::Weights { path: file.path().to_owned(), reason }
-}
-
-fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
-    bytes.chunks_exact(4).map(|word| word.try_into().expect("four bytes"))
 }
 
 struct Load<'a> {

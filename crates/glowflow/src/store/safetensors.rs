@@ -118,6 +118,34 @@ impl SafeFile {
         self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
+    /// One of the file's own strings that every file of this kind has: `what` a file of `format` holds, for the sentence.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] without it.
+    pub fn expect_metadata(&self, what: &str, key: &str) -> Result<&str> {
+        self.metadata(key)
+            .ok_or_else(|| Error::file(&self.path, format!("Expected {what} of glowflow but found no {key}")))
+    }
+
+    /// Checks that the file is of this `format` and `version`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] if not.
+    pub fn expect_format(&self, what: &str, format: &str, version: &str) -> Result<()> {
+        let bad = |reason: String| Err(Error::file(&self.path, reason));
+        let found = self.expect_metadata(what, "format")?;
+        if found != format {
+            return bad(format!("Expected {what} of glowflow but found the format {found}"));
+        }
+        let found = self.expect_metadata(what, "version")?;
+        if found != version {
+            return bad(format!("Expected version {version} of the format but found {found}"));
+        }
+        Ok(())
+    }
+
     /// The tensors' names, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names = self.header.offset_keys();
@@ -138,6 +166,11 @@ impl SafeFile {
         let (start, end) = info.data_offsets;
         Ok(StoredTensor { dtype: info.dtype, shape: &info.shape, data: &self.data[start..end] })
     }
+}
+
+/// The elements of a tensor whose type has four bytes.
+pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
+    bytes.chunks_exact(4).map(|word| word.try_into().expect("four bytes"))
 }
 
 /// A tensor for [`write_safetensors`].

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 
 use super::model::{check_all_used, finite_floats, load, tensors_of};
 use super::safetensors::{NewTensor, SafeFile, write_safetensors};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flow::{NamedParameter, named_parameters};
 use crate::models::glow::Glow;
 use crate::train::StoredMoments;
@@ -57,15 +57,9 @@ pub fn write(path: &Path, trained: &Glow, in_model: bool, mut moments: StoredMom
 /// of another shape or not finite.
 pub fn read(path: &Path, glow: &Glow, device: &Device) -> Result<StoredTraining> {
     let file = SafeFile::open(path)?;
-    let bad = |reason: String| Error::file(path, reason);
-    let metadata = |key: &str| {
-        file.metadata(key).ok_or_else(|| bad(format!("Expected a checkpoint of glowflow but found no {key}")))
-    };
-    let (format, version) = (metadata("format")?, metadata("version")?);
-    if (format, version) != (FORMAT, VERSION) {
-        return Err(bad(format!("Expected {FORMAT}, version {VERSION}, but found {format}, version {version}")));
-    }
-    let state = metadata("state")?.to_owned();
+    let what = "a checkpoint";
+    file.expect_format(what, FORMAT, VERSION)?;
+    let state = file.expect_metadata(what, "state")?.to_owned();
     let mut used = Vec::new();
     let mut moments = StoredMoments::new();
     for NamedParameter { name, shape, .. } in named_parameters(glow) {

@@ -3,6 +3,7 @@
 mod common;
 mod determinism;
 mod distribution;
+mod editing;
 mod files;
 mod invariants;
 mod laws;
