@@ -1,5 +1,6 @@
 //! Our files: whole or not there, and never trusted when read.
 
 pub mod file;
+pub mod lock;
 pub mod model;
 pub mod safetensors;
