@@ -39,3 +39,29 @@ test('a grid and a plot are written whole', async (t) => {
   t.regex(svg, /^<svg[^]*bits\/dim[^]*<\/svg>\s*$/)
   t.deepEqual((await readdir(dir)).toSorted(), ['grid.png', 'loss.svg'])
 })
+
+test('a plot is a PNG where its name says so', async (t) => {
+  const dir = await folder(t)
+  const points = [
+    [0, 4],
+    [1, 3],
+  ] as const
+  const blank = join(dir, 'blank.png')
+  await writePlot(blank, { series: [] })
+  const texts = { title: 'Verlust 損失 🙂', xLabel: 'step\u0000', yLabel: 'bits/dim' }
+  await writePlot(join(dir, 'loss.PNG'), { ...texts, series: [{ name: 'é\u0301\u202e', points }] })
+  const png = await readFile(join(dir, 'loss.PNG'))
+  t.deepEqual([...png.subarray(0, 8)], signature)
+  t.deepEqual(size(png), [1600, 900])
+  t.notDeepEqual(png, await readFile(blank))
+})
+
+test('a plot of another kind is an error, and no file', async (t) => {
+  const dir = await folder(t)
+  const file = join(dir, 'loss.pdf')
+  await t.throwsAsync(writePlot(file, { series: [] }), {
+    code: 'ERR_GLOW_OPTION',
+    message: `Expected a name that ends in .svg or .png for file but received ${file}`,
+  })
+  t.deepEqual(await readdir(dir), [])
+})

@@ -374,7 +374,7 @@ export interface Verification {
   worstLayer: string
 }
 
-/** Writes an SVG line plot. */
+/** Writes a line plot, SVG or PNG. */
 export declare function writePlot(file: string, plot: Plot): Promise<undefined>
 
 /** The same, written to a file. */

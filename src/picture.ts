@@ -70,7 +70,7 @@ const plotRules: Rules<Plot> = {
   series: is.required(is.list('a list of curves', is.nested(seriesRules).accepts)),
 }
 
-/** Writes an SVG line plot, whole or not at all. */
+/** Writes a line plot, whole or not at all: SVG or PNG, as the name of the file ends in `.svg` or `.png`. */
 export async function writePlot(file: PathLike, plot: Plot): Promise<void> {
   checkOne('file', file, is.path)
   check(plot, plotRules)

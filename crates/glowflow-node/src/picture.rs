@@ -84,7 +84,7 @@ pub struct Plot {
     pub series: Vec<Series>,
 }
 
-/// Writes an SVG line plot.
+/// Writes a line plot, SVG or PNG.
 #[napi]
 pub fn write_plot(env: &Env, file: String, plot: Plot) -> napi::Result<PromiseRaw<'_, ()>> {
     let file = PathBuf::from(file);

@@ -21,6 +21,7 @@ pub mod nets;
 pub mod picture;
 pub mod priors;
 pub mod random;
+pub mod record;
 pub mod store;
 pub mod train;
 

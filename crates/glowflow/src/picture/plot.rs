@@ -1,12 +1,19 @@
-//! Plots of training curves: SVG, made to be read at half its size.
+//! Plots of training curves, SVG or PNG: made to be read at half their size.
 
 use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Once;
 
+use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::register_font;
+use tiny_skia::Pixmap;
 
+use super::encode_png;
+use super::raster::{self, Raster};
 use crate::error::{Error, Result};
+use crate::images::ImageShape;
 use crate::store::file::write_atomically;
 
 /// Width and height. Coordinates are whole numbers, so that a large canvas gives smooth lines.
@@ -60,24 +67,57 @@ pub struct Series {
     pub faint: bool,
 }
 
-/// Writes an SVG line plot, whole or not at all.
+/// Writes a line plot, whole or not at all: SVG or PNG, as the file's name says.
 ///
 /// # Errors
 ///
-/// Those of [`write_atomically`].
+/// [`Error::Option`] where the name ends in neither `.svg` nor `.png`; those of [`write_atomically`].
 pub fn write_plot(path: &Path, plot: &Plot, series: &[Series]) -> Result<()> {
-    let svg = draw(plot, series).map_err(|error| Error::Internal { message: format!("a plot failed: {error}") })?;
-    write_atomically(path, |writer| writer.write_all(svg.as_bytes()))
+    let ends_in = |end: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(end));
+    let bytes = if ends_in("svg") {
+        svg(plot, series)?.into_bytes()
+    } else if ends_in("png") {
+        png(plot, series)?
+    } else {
+        return Err(Error::option("file", "a name that ends in .svg or .png", path.display()));
+    };
+    write_atomically(path, |writer| writer.write_all(&bytes))
 }
 
-fn draw(plot: &Plot, series: &[Series]) -> Result<String, Box<dyn std::error::Error>> {
+fn svg(plot: &Plot, series: &[Series]) -> Result<String> {
+    let mut svg = String::new();
+    draw(SVGBackend::with_string(&mut svg, SIZE), plot, series)?;
+    Ok(svg)
+}
+
+fn png(plot: &Plot, series: &[Series]) -> Result<Vec<u8>> {
+    let (width, height) = SIZE;
+    let no_room = || Error::Internal { message: "no picture for a plot".into() };
+    let mut pixmap = Pixmap::new(width, height).ok_or_else(no_room)?;
+    draw(Raster(&mut pixmap), plot, series)?;
+    // The plot has filled its background: nothing is transparent.
+    let rgb: Vec<u8> = pixmap.data().chunks_exact(4).flat_map(|rgba| [rgba[0], rgba[1], rgba[2]]).collect();
+    encode_png(&rgb, ImageShape { height: height as usize, width: width as usize, channels: 3 })
+}
+
+fn draw<B: DrawingBackend<ErrorType: 'static>>(backend: B, plot: &Plot, series: &[Series]) -> Result<()> {
+    // plotters measures text with the fonts it was given, for SVG too.
+    static FONT: Once = Once::new();
+    FONT.call_once(|| drop(register_font("sans-serif", FontStyle::Normal, raster::font())));
+    draw_on(&backend.into_drawing_area(), plot, series)
+        .map_err(|error| Error::Internal { message: format!("a plot failed: {error}") })
+}
+
+fn draw_on<B: DrawingBackend<ErrorType: 'static>>(
+    canvas: &DrawingArea<B, Shift>,
+    plot: &Plot,
+    series: &[Series],
+) -> Result<(), Box<dyn std::error::Error>> {
     let lines: Vec<Vec<(f64, f64)>> = series.iter().map(|series| finite(&series.points)).collect();
     let (x, y) = (x_range(&lines), y_range(&lines));
-    let mut svg = String::new();
-    let canvas = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
     canvas.fill(&WHITE)?;
     let font = |size: u32| ("sans-serif", size).into_font().color(&INK);
-    let mut chart = ChartBuilder::on(&canvas)
+    let mut chart = ChartBuilder::on(canvas)
         .caption(clean(&plot.title), font(40))
         .margin(24)
         .margin_right(48)
@@ -125,9 +165,7 @@ fn draw(plot: &Plot, series: &[Series]) -> Result<String, Box<dyn std::error::Er
             .draw()?;
     }
     canvas.present()?;
-    drop(chart);
-    drop(canvas);
-    Ok(svg)
+    Ok(())
 }
 
 /// Curves before this one that are not faint: the colour's index.
@@ -250,6 +288,7 @@ fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::png::tests::decode;
     use super::*;
     use crate::random::{Key, Purpose};
 
@@ -282,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_plot_is_written() {
-        // GLOWFLOW_PLOT=file.svg keeps it, to be looked at.
+        // GLOWFLOW_PLOT=file.svg keeps it and a PNG, to be looked at.
         let folder = tempfile::tempdir().unwrap();
         let path = std::env::var_os("GLOWFLOW_PLOT").map_or(folder.path().join("loss.svg"), Into::into);
         write_plot(&path, &labels(), &run(20_000)).unwrap();
@@ -295,6 +334,50 @@ mod tests {
         }
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
         assert!(svg.len() < 200_000, "{} bytes", svg.len());
+
+        let path = path.with_extension("PNG");
+        write_plot(&path, &labels(), &run(20_000)).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.len() < 300_000, "{} bytes", bytes.len());
+        let (shape, pixels) = decode(&bytes);
+        assert_eq!(shape.to_string(), "900x1600x3");
+        let count = |color: RGBColor| pixels.chunks_exact(3).filter(|&rgb| rgb == [color.0, color.1, color.2]).count();
+        // Both curves, the letters, and mostly paper.
+        assert!(count(COLORS[0]) > 2000 && count(COLORS[1]) > 1000, "{} {}", count(COLORS[0]), count(COLORS[1]));
+        assert!(count(INK) > 2000, "{}", count(INK));
+        assert!(count(WHITE) > pixels.len() / 3 / 2, "{}", count(WHITE));
+    }
+
+    #[test]
+    fn only_names_of_pictures_are_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["loss.pdf", "loss", ".png", "loss.svg.gz"] {
+            let path = folder.path().join(name);
+            let error = write_plot(&path, &labels(), &[]).unwrap_err();
+            let sentence =
+                format!("Expected a name that ends in .svg or .png for file but received {}", path.display());
+            assert_eq!((error.code(), error.to_string()), ("ERR_GLOW_OPTION", sentence));
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn any_text_can_be_drawn() {
+        let blank = png(&Plot::default(), &[]).unwrap();
+        for text in [
+            "Verlust ÄÖÜß",
+            "потери",
+            "損失 ロス",
+            "🙂👩‍👩‍👧",
+            "e\u{301}\u{302}\u{200d}\u{202e}abc",
+            "\u{0}\u{7}\n\t\u{fffe}",
+            &"wide ".repeat(20_000),
+        ] {
+            let plot = Plot { title: text.into(), x_label: text.into(), y_label: text.into() };
+            let series = Series { name: text.into(), points: vec![(0.0, 1.0), (1.0, 2.0)], faint: false };
+            svg(&plot, std::slice::from_ref(&series)).unwrap();
+            assert_ne!(png(&plot, &[series]).unwrap(), blank, "{text:.20}");
+        }
     }
 
     #[test]
@@ -321,10 +404,12 @@ mod tests {
             vec![(1e9, 3.0), (1e9, 4.0)],
         ] {
             let series = Series { name: "x\u{0}".into(), points: points.clone(), faint: false };
-            let svg = draw(&labels(), &[series]).unwrap();
+            let svg = svg(&labels(), std::slice::from_ref(&series)).unwrap();
             assert!(svg.contains(">\nx ") && !svg.contains("NaN"), "{points:?}");
+            png(&labels(), &[series]).unwrap();
         }
-        draw(&Plot::default(), &[]).unwrap();
+        svg(&Plot::default(), &[]).unwrap();
+        png(&Plot::default(), &[]).unwrap();
     }
 
     #[test]

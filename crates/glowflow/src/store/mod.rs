@@ -2,6 +2,7 @@
 
 pub mod directions;
 pub mod file;
+pub mod lock;
 pub mod model;
 pub mod safetensors;
 pub mod training;
