@@ -188,10 +188,11 @@ impl Checkpoints {
         clear(&folder)?;
         fs::rename(&unfinished, &folder).map_err(Error::io(&folder))?;
         self.point(LATEST, state.step)?;
-        if let Some(best) = state.best {
+        // Where the best one could not be written, the one before it stays the best.
+        if let Some(best) = state.best.filter(|best| self.config.folder.join(name(best.step)).is_dir()) {
             self.point(BEST, best.step)?;
         }
-        let best = state.best.map(|best| name(best.step));
+        let best = pointed_at(&self.config.folder.join(BEST)).map(|best| name_of(&best));
         for old in existing(&self.config.folder)?.into_iter().rev().skip(self.config.keep) {
             if Some(name_of(&old)) != best {
                 clear(&old)?;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use burn::tensor::Device;
+use serde_json::json;
 
 use super::checkpoint::{Best, Checkpoint, Checkpoints, RunState};
-use super::config::{Activations, OnNotFinite, SampleConfig, TrainConfig};
+use super::config::{Activations, CheckpointConfig, OnNotFinite, SampleConfig, TrainConfig};
 use super::event::{StepEnd, TrainEvent, TrainSummary};
 use super::optimizer::Optimizer;
 use super::reducer::Identity;
@@ -20,6 +21,8 @@ use crate::models::flow_model::{State, read_checkpoint};
 use crate::models::memory::{self, MemoryEstimate};
 use crate::models::{Call, Evaluation, FlowModel, self_check};
 use crate::picture::{GridOptions, write_png_grid};
+use crate::record::Recorder;
+use crate::store::lock::Lock;
 
 /// Part of the free memory that a run may plan to use.
 const MEMORY_SHARE: f64 = 0.6;
@@ -105,6 +108,7 @@ impl FlowModel {
         // The choice is kept, so that a resumed run makes the same one on a machine with other memory.
         let config = TrainConfig { activations: Some(activations), ..config.resolved() };
         self_check::check_once(self.config(), config.batch_size, self.device())?;
+        let _locks = locks(&config)?;
         let checkpoints = config.checkpoint.as_ref().map(|to| Checkpoints::open(to, self.step())).transpose()?;
         if !self.initialized() {
             self.initialize_marked(&*data.training, config.init_images, config.seed)?;
@@ -121,12 +125,14 @@ impl FlowModel {
                 train: config.clone(),
             },
         };
+        let recorder = self.recorder(&config, &state, &*data.training)?;
         let trainer = self.trainer(&config, activations, from)?;
         let run = Run {
             model: self,
             config: &config,
             data: &data,
             checkpoints,
+            recorder,
             control,
             on_event,
             trainer,
@@ -150,6 +156,19 @@ impl FlowModel {
             Ok(())
         });
         outcome
+    }
+
+    /// What writes the run's folder, if it has one.
+    fn recorder(&self, config: &TrainConfig, state: &RunState, data: &dyn Dataset) -> Result<Option<Recorder>> {
+        let Some(folder) = &config.folder else { return Ok(None) };
+        let settings = json!({
+            "glowflow": env!("CARGO_PKG_VERSION"),
+            "device": self.device().info().label,
+            "model": self.config(),
+            "train": config,
+            "data": { "images": data.len(), "shape": data.shape(), "fingerprint": state.data },
+        });
+        Recorder::open(folder, state.step, &settings).map(Some)
     }
 
     /// Puts a checkpoint's weights, or the start of an average, in place.
@@ -182,6 +201,12 @@ impl FlowModel {
             available,
         })
     }
+}
+
+/// Holds the folders that one run at a time may write to.
+fn locks(config: &TrainConfig) -> Result<Vec<Lock>> {
+    let checkpoints = config.checkpoint.as_ref().map(|checkpoint| &checkpoint.folder);
+    config.folder.iter().chain(checkpoints).map(|folder| Lock::acquire(folder)).collect()
 }
 
 /// Whether a run of this config can go on from the checkpoint, with these data.
@@ -228,6 +253,7 @@ struct Run<'a> {
     config: &'a TrainConfig,
     data: &'a RunData,
     checkpoints: Option<Checkpoints>,
+    recorder: Option<Recorder>,
     control: &'a Control,
     on_event: &'a mut dyn FnMut(TrainEvent),
     trainer: Arc<Mutex<Trainer>>,
@@ -415,12 +441,20 @@ impl Run<'_> {
         })?;
         (self.state.step, self.state.optimizer_steps) = step;
         let message = format!("{error}: the run goes on from the checkpoint of step {}", self.state.step);
-        self.tell(TrainEvent::Warning { step: self.state.step, code: "ROLLED_BACK", message });
+        self.warn("ROLLED_BACK", &message);
         Ok(())
     }
 
     fn tell(&mut self, event: TrainEvent) {
+        let recorded = self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.record(&event));
         (self.on_event)(event);
+        if let Err(error) = recorded {
+            self.warn("RECORD_FAILED", &error);
+        }
+    }
+
+    fn warn(&mut self, code: &'static str, message: &impl ToString) {
+        self.tell(TrainEvent::Warning { step: self.state.step, code, message: message.to_string() });
     }
 
     /// `work` on the device's queue.
@@ -497,7 +531,7 @@ impl Run<'_> {
         let images = match self.model.sample(*count, *temperature, self.config.seed, &Call::default()) {
             // A young model may not invert everywhere: no reason to end its training.
             Err(error @ Error::NotFinite { .. }) => {
-                self.tell(TrainEvent::Warning { step, code: "SAMPLE_NOT_FINITE", message: error.to_string() });
+                self.warn("SAMPLE_NOT_FINITE", &error);
                 return Ok(());
             }
             images => images?,
@@ -510,13 +544,17 @@ impl Run<'_> {
     }
 
     fn checkpoint(&mut self, at_an_end: bool) -> Result<()> {
-        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
-        let every = self.config.checkpoint.as_ref().map_or(u64::MAX, |to| to.every);
+        let Some(CheckpointConfig { every, .. }) = self.config.checkpoint else { return Ok(()) };
         let last = self.last_checkpoint.as_ref().map(|(step, _)| *step);
         if !self.is_due(every, last, at_an_end || self.improved) {
             return Ok(());
         }
         self.state.seconds = self.seconds();
+        // What is before the checkpoint is then on disk: a resumed run keeps those lines and no others.
+        if let Some(Err(error)) = self.recorder.as_mut().map(Recorder::sync) {
+            self.warn("RECORD_FAILED", &error);
+        }
+        let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
         let moments = self.on_queue(|trainer, state, _| Ok(trainer.optimizer().stored_moments(&state.glow)))?;
         let step = self.state.step;
         match checkpoints.write(self.model, moments, &self.state) {
@@ -528,7 +566,7 @@ impl Run<'_> {
             }
             // A full disk may have space again by the next one: no reason to lose what is not yet written.
             Err(error @ Error::Io { .. }) if !at_an_end => {
-                self.tell(TrainEvent::Warning { step, code: "CHECKPOINT_FAILED", message: error.to_string() });
+                self.warn("CHECKPOINT_FAILED", &error);
                 Ok(())
             }
             Err(error) => Err(error),

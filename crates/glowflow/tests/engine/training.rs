@@ -365,6 +365,7 @@ fn a_run_that_fails_later_keeps_the_last_good_weights() {
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != ".lock");
     names.sort();
     names
 }
