@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use glowflow::data::{self, IdxFiles, InMemory};
+use glowflow::data::{self, InMemory};
 use napi::Env;
 use napi::bindgen_prelude::{PromiseRaw, Uint32Array, Uint32ArraySlice};
 use napi_derive::napi;
@@ -103,6 +103,7 @@ impl From<DatasetOptions> for data::DatasetOptions {
             pad: options.pad.map_or(default.pad, |pad| pad as usize),
             background: options.background.and_then(|rgb| rgb.try_into().ok()).unwrap_or(default.background),
             channels: options.channels.map(|channels| channels as usize).or(default.channels),
+            ..default
         }
     }
 }
@@ -117,7 +118,7 @@ pub fn idx_files(
 ) -> napi::Result<PromiseRaw<'_, Dataset>> {
     spawn(
         env,
-        move || IdxFiles::open(images.as_ref(), labels.as_ref().map(AsRef::as_ref), &options.into()),
+        move || data::idx_files(images.as_ref(), labels.as_ref().map(AsRef::as_ref), &options.into()),
         |_, data| Ok(Dataset { inner: Arc::new(data) }),
     )
 }

@@ -1,18 +1,28 @@
 //! Where images come from.
 
-mod canvas;
+mod cache;
+pub mod celeba;
+pub mod cifar;
+mod decode;
+pub mod files;
 mod fingerprint;
+pub mod folder;
 pub mod idx;
 pub mod memory;
 pub mod options;
 pub mod order;
+mod pipeline;
 pub mod prefetch;
 pub mod subset;
 
 use crate::error::{Error, Result};
 use crate::images::{ImageShape, Images};
 
-pub use idx::IdxFiles;
+pub use celeba::celeb_a;
+pub use cifar::{Cifar10Part, cifar10};
+pub use files::{ImageFiles, read_images};
+pub use folder::image_folder;
+pub use idx::idx_files;
 pub use memory::InMemory;
 pub use options::DatasetOptions;
 pub use order::Order;
@@ -62,6 +72,12 @@ pub struct LabelledImages {
 pub fn read_training_batch(dataset: &dyn Dataset, indices: &[usize], seed: u64, step: u64) -> Result<LabelledImages> {
     check_indices(indices, dataset.len())?;
     let batch = dataset.training_batch(indices, seed, step)?;
+    check_batch(dataset, indices, &batch)?;
+    Ok(batch)
+}
+
+/// [`Error::Data`] where `batch` is not what `dataset` promises for these indices.
+pub fn check_batch(dataset: &dyn Dataset, indices: &[usize], batch: &LabelledImages) -> Result<()> {
     let bad = |reason: String| Error::Data { what: "a batch of the data set".into(), index: None, reason };
 
     let (images, shape) = (&batch.images, dataset.shape());
@@ -101,7 +117,7 @@ pub fn read_training_batch(dataset: &dyn Dataset, indices: &[usize], seed: u64, 
             batch.attributes.as_ref().map_or(0, Vec::len)
         )));
     }
-    Ok(batch)
+    Ok(())
 }
 
 /// Checks that every index is that of an image.
