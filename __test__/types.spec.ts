@@ -35,15 +35,20 @@ export async function refused(model: api.FlowModel, data: api.Dataset): Promise<
 test('the package exports what the contract names and what the CHANGELOG adds, and nothing else', (t) => {
   t.deepEqual(Object.keys(api).toSorted(), [
     'GlowError',
+    'celebA',
+    'cifar10',
     'createGlow',
+    'customDataset',
     'directionFromJSON',
     'estimateMemory',
     'idxFiles',
+    'imageFolder',
     'imagesInMemory',
     'listDevices',
     'loadModel',
     'openDevice',
     'pngGrid',
+    'readImages',
     'writePlot',
     'writePngGrid',
   ])

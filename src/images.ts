@@ -81,7 +81,7 @@ export function toRows(latents: Latents): native.LatentRows {
 }
 
 /** The named fields of `value`, checked; it may have others. */
-function pick<T extends object, K extends keyof T & string>(
+export function pick<T extends object, K extends keyof T & string>(
   what: string,
   value: T,
   rules: Pick<Rules<T>, K>,

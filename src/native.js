@@ -773,22 +773,28 @@ if (
   }
 }
 
-const { Call, Dataset, Device, Mailbox, Model, Run, createGlow, estimateMemory, glowProblems, idxFiles, imagesInMemory, listDevices, loadModel, openDevice, pngGrid, trainProblems, writePlot, writePngGrid } = nativeBinding
+const { BatchRequest, Call, Dataset, Device, Mailbox, Model, Run, celebA, cifar10, createGlow, customDataset, estimateMemory, glowProblems, idxFiles, imageFolder, imagesInMemory, listDevices, loadModel, openDevice, pngGrid, readImages, trainProblems, writePlot, writePngGrid } = nativeBinding
+export { BatchRequest }
 export { Call }
 export { Dataset }
 export { Device }
 export { Mailbox }
 export { Model }
 export { Run }
+export { celebA }
+export { cifar10 }
 export { createGlow }
+export { customDataset }
 export { estimateMemory }
 export { glowProblems }
 export { idxFiles }
+export { imageFolder }
 export { imagesInMemory }
 export { listDevices }
 export { loadModel }
 export { openDevice }
 export { pngGrid }
+export { readImages }
 export { trainProblems }
 export { writePlot }
 export { writePngGrid }

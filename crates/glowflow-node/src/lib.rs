@@ -10,9 +10,11 @@
     allow(dead_code, reason = "napi exports nothing from a test build, which clippy checks all the same")
 )]
 
+mod custom;
 mod data;
 mod device;
 mod error;
+mod files;
 mod images;
 mod memory;
 mod model;

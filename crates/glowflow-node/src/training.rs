@@ -14,6 +14,7 @@ use napi::bindgen_prelude::Function;
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 
+use crate::custom::Stoppable;
 use crate::error::to_json;
 use crate::task::guard;
 
@@ -74,6 +75,11 @@ impl Run {
 
         let run = Self { readers: Arc::default(), control: Arc::new(Control::new()) };
         let (readers, control) = (Arc::clone(&run.readers), Arc::clone(&run.control));
+        let stoppable = |data: Arc<dyn Dataset>| -> Arc<dyn Dataset> {
+            let control = Arc::clone(&run.control);
+            Arc::new(Stoppable::new(data, move || control.is_stopped()))
+        };
+        let (data, evaluate) = (stoppable(data), evaluate.map(stoppable));
         let training = move || {
             let outcome = guard(|| {
                 model.train(data, evaluate, config, &control, &mut |event| {

@@ -266,6 +266,51 @@ pub(super) mod tests {
         assert_eq!(folder.read(&grey_alpha).unwrap(), picture([1, 2, 4], &[7, 7, 7, 8, 9, 9, 9, 10]));
     }
 
+    /// A JPEG of one block in four colours, stored inverted as Adobe's programs do. Its only coefficients are the means:
+    /// the quantizer of 8 makes them the values themselves, and every category of them has a code of four bits.
+    fn cmyk_jpeg(inverted: [u8; 4]) -> Vec<u8> {
+        let mut bits = String::new();
+        for value in inverted {
+            let mean = i32::from(value) - 128;
+            let category = (i32::BITS - mean.unsigned_abs().leading_zeros()) as usize;
+            let magnitude = if mean < 0 { mean + (1 << category) - 1 } else { mean };
+            bits += &format!("{category:04b}");
+            (0..category).rev().for_each(|bit| bits += if magnitude >> bit & 1 == 1 { "1" } else { "0" });
+            bits += "0";
+        }
+        bits += "1111111";
+        let scan = bits.as_bytes().chunks_exact(8).flat_map(|byte| {
+            let byte = byte.iter().fold(0, |byte, bit| byte << 1 | (bit - b'0'));
+            if byte == 0xff { vec![byte, 0] } else { vec![byte] }
+        });
+        let segment = |marker: u8, data: &[u8]| [&[0xff, marker, 0, data.len() as u8 + 2], data].concat();
+        let components: Vec<u8> = (1..=4).flat_map(|id| [id, 0x11, 0]).collect();
+        let lengths = |count: u8, of: usize| -> Vec<u8> { (1..=16).map(|l| if l == of { count } else { 0 }).collect() };
+        [
+            vec![0xff, 0xd8],
+            segment(0xee, b"Adobe\0\x64\0\0\0\0\0"),
+            segment(0xdb, &[&[0][..], &[8; 64]].concat()),
+            segment(0xc0, &[&[8, 0, 8, 0, 8, 4], &components[..]].concat()),
+            segment(0xc4, &[&[0x00], &lengths(9, 4)[..], &[0, 1, 2, 3, 4, 5, 6, 7, 8]].concat()),
+            segment(0xc4, &[&[0x10], &lengths(1, 1)[..], &[0]].concat()),
+            segment(0xda, &[4, 1, 0, 2, 0, 3, 0, 4, 0, 0, 63, 0]),
+            scan.collect(),
+            vec![0xff, 0xd9],
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn cmyk_becomes_colour() {
+        let folder = Folder::new();
+        for (stored, rgb) in [([200, 100, 50, 255], [200, 100, 50]), ([255, 255, 255, 100], [100; 3])] {
+            let read = folder.read(&cmyk_jpeg(stored)).unwrap();
+            assert_eq!(read.shape.to_string(), "8x8x3");
+            let close = |pixel: &[u8]| pixel.iter().zip(rgb).all(|(value, expected)| value.abs_diff(expected) <= 1);
+            assert!(read.pixels.chunks(3).all(close), "{:?}", &read.pixels[..3]);
+        }
+    }
+
     #[test]
     fn exif_orientation_turns_every_format_upright() {
         let folder = Folder::new();

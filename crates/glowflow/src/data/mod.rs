@@ -21,6 +21,7 @@ use crate::images::{ImageShape, Images};
 pub use celeba::celeb_a;
 pub use cifar::{Cifar10Part, cifar10};
 pub use files::{ImageFiles, read_images};
+pub use fingerprint::id_fingerprint;
 pub use folder::image_folder;
 pub use idx::idx_files;
 pub use memory::InMemory;
@@ -120,8 +121,8 @@ pub fn check_batch(dataset: &dyn Dataset, indices: &[usize], batch: &LabelledIma
     Ok(())
 }
 
-/// Checks that every index is that of an image.
-fn check_indices(indices: &[usize], len: usize) -> Result<()> {
+/// [`Error::Option`] where an index is not that of an image.
+pub fn check_indices(indices: &[usize], len: usize) -> Result<()> {
     match indices.iter().find(|&&index| index >= len) {
         Some(index) => Err(Error::option("indices", format!("indices below {len}"), index)),
         None => Ok(()),

@@ -40,7 +40,8 @@ impl Control {
         self.stopped.store(true, Ordering::Release);
     }
 
-    fn is_stopped(&self) -> bool {
+    /// Whether the run has been stopped.
+    pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 }
@@ -73,7 +74,15 @@ impl FlowModel {
         let activations = self.activations(&config)?;
         self_check::check_once(self.config(), config.batch_size, self.device())?;
         if !self.initialized() {
-            self.initialize_marked(&*data, config.init_images, config.seed)?;
+            match self.initialize_marked(&*data, config.init_images, config.seed) {
+                // Stopped before there was anything to train, sample or store.
+                Err(Error::Aborted) if control.is_stopped() => {
+                    let seconds = started.elapsed().as_secs_f64();
+                    let (step, reason) = (self.step(), "stopped");
+                    return Ok(TrainSummary { step, loss: f64::NAN, reason, seconds, checkpoint: None });
+                }
+                initialized => initialized?,
+            }
         }
         Run {
             model: self,
@@ -141,7 +150,11 @@ impl Run<'_> {
             }
             let step = done + 1;
             let learning_rate = self.config.learning_rate(Progress { step, epochs, seconds });
-            let batch = batches.next_batch()?;
+            let batch = match batches.next_batch() {
+                // The data set was left because the run is stopped.
+                Err(Error::Aborted) if self.control.is_stopped() => break,
+                batch => batch?,
+            };
             let images = batch.indices.len() as f64;
             let outcome;
             (trainer, outcome) = self.step(trainer, batch, learning_rate, step)?;
