@@ -8,7 +8,7 @@ import { type DeviceLike, deviceRule } from './device.js'
 import { engineSays } from './error.js'
 import { check } from './options.js'
 import * as is from './rules.js'
-import type { Rule, Rules } from './rules.js'
+import type { Rules } from './rules.js'
 import { type Precision, precisionRule } from './task.js'
 
 export interface ImageShape {
