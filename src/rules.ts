@@ -21,6 +21,11 @@ export const integer = (least: number, most = MOST): Rule => ({
   expected: most === MOST ? `an integer of at least ${least}` : `an integer from ${least} to ${most}`,
   accepts: (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most,
 })
+const isSide = integer(1).accepts
+export const size: Rule = {
+  expected: 'an integer of at least 1 or [height, width]',
+  accepts: (value) => isSide(value) || (Array.isArray(value) && value.length === 2 && value.every(isSide)),
+}
 export const seed: Rule = integer(0, Number.MAX_SAFE_INTEGER)
 export const positive: Rule = {
   expected: 'a number above 0',
@@ -37,6 +42,11 @@ export const oneOf = (...names: readonly string[]): Rule => ({
   accepts: (value) => names.includes(value as string),
 })
 export const text: Rule = { expected: 'a string', accepts: (value) => typeof value === 'string' }
+export const name: Rule = {
+  expected: 'a text that is not empty',
+  accepts: (value) => typeof value === 'string' && value !== '',
+}
+export const callable: Rule = { expected: 'a function', accepts: (value) => typeof value === 'function' }
 export const path: Rule = {
   expected: 'a path or a file: URL',
   accepts: (value) =>
