@@ -156,6 +156,7 @@ export interface TrainSummary {
   /** Bits per dimension of the last step; NaN where there was none. */
   readonly loss: number
   readonly reason: 'finished' | 'stopped'
+  /** Of training, those before a resumption included. */
   readonly seconds: number
   /** The last checkpoint, where they were asked for. */
   readonly checkpoint?: string

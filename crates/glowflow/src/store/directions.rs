@@ -40,9 +40,8 @@ pub fn write(path: &Path, directions: &[NamedDirection]) -> Result<()> {
     let metadata: BTreeMap<String, String> = [("format", FORMAT), ("version", VERSION), ("names", &json)]
         .map(|(key, value)| (key.into(), value.into()))
         .into();
-    let data: Vec<u8> = directions.iter().flat_map(|d| &d.values).flat_map(|value| value.to_le_bytes()).collect();
-    let shape = vec![directions.len(), dims];
-    write_safetensors(path, [NewTensor { name: TENSOR.into(), dtype: Dtype::F32, shape, data: data.into() }], &metadata)
+    let values: Vec<f32> = directions.iter().flat_map(|direction| &direction.values).copied().collect();
+    write_safetensors(path, [NewTensor::floats(TENSOR.into(), vec![directions.len(), dims], &values)], &metadata)
 }
 
 /// Reads a file of [`write()`], in the order in which it was written.

@@ -186,6 +186,15 @@ pub struct NewTensor<'a> {
     pub data: Cow<'a, [u8]>,
 }
 
+impl NewTensor<'static> {
+    /// Of floats, as many as the shape says.
+    pub fn floats(name: String, shape: Vec<usize>, values: &[f32]) -> Self {
+        let mut data = Vec::with_capacity(values.len() * size_of::<f32>());
+        values.iter().for_each(|value| data.extend_from_slice(&value.to_le_bytes()));
+        Self { name, dtype: Dtype::F32, shape, data: data.into() }
+    }
+}
+
 /// Writes a safetensors file, by [`write_atomically`]. The same tensors and strings, in any order, give the same bytes.
 ///
 /// # Errors

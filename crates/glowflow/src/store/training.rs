@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ::safetensors::Dtype;
 use burn::tensor::Device;
 
 use super::model::{check_all_used, finite_floats, load, tensors_of};
@@ -38,12 +37,10 @@ pub fn write(path: &Path, trained: &Glow, in_model: bool, mut moments: StoredMom
     let mut tensors = if in_model { Vec::new() } else { tensors_of(trained, Some(WEIGHTS)) };
     for NamedParameter { name, shape, .. } in named_parameters(trained) {
         let Some(moments) = moments.remove(&name) else { continue };
-        tensors.extend(MOMENTS.iter().zip(moments).map(|(prefix, values)| NewTensor {
-            name: format!("{prefix}.{name}"),
-            dtype: Dtype::F32,
-            shape: shape.clone(),
-            data: values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into(),
-        }));
+        let tensor = |(prefix, values): (&&str, Vec<f32>)| {
+            NewTensor::floats(format!("{prefix}.{name}"), shape.clone(), &values)
+        };
+        tensors.extend(MOMENTS.iter().zip(moments).map(tensor));
     }
     let metadata = [("format", FORMAT.to_owned()), ("version", VERSION.to_owned()), ("state", state)];
     write_safetensors(path, tensors, &BTreeMap::from(metadata.map(|(key, value)| (key.to_owned(), value))))

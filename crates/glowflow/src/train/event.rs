@@ -106,7 +106,7 @@ pub struct TrainSummary {
     pub loss: f64,
     /// `"finished"` or `"stopped"`.
     pub reason: &'static str,
-    /// Of the whole run.
+    /// Of the whole run, its parts before a resumption included.
     pub seconds: f64,
     /// The last checkpoint's folder.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -307,7 +307,7 @@ impl Run<'_> {
             step: self.state.step,
             loss: self.loss,
             reason: if stopped { "stopped" } else { "finished" },
-            seconds: self.started.elapsed().as_secs_f64(),
+            seconds: self.seconds(),
             checkpoint: self.last_checkpoint.take().map(|(_, path)| path),
         };
         self.tell(TrainEvent::RunEnd { summary: summary.clone() });
