@@ -52,12 +52,13 @@ export interface GlowOptions extends ImageShape, CommonOptions {
 /** Every option, defaults filled in: `createGlow(model.config)` builds the same model again. */
 export type ModelConfig = { readonly kind: 'glow' } & Readonly<Required<Omit<GlowOptions, 'device'>>>
 
-const isSize = is.integer(1).accepts
+const side = is.integer(1)
 const imageSizeRule: Rule = {
   expected: 'an integer of at least 1 or [height, width]',
-  accepts: (value) => isSize(value) || (Array.isArray(value) && value.length === 2 && value.every(isSize)),
+  accepts: (value) => side.accepts(value) || (Array.isArray(value) && value.length === 2 && value.every(side.accepts)),
+  schema: { anyOf: [side.schema, { type: 'array', items: side.schema, minItems: 2, maxItems: 2 }] },
 }
-const glowRules: Rules<GlowOptions & { kind?: 'glow' }> = {
+export const glowRules: Rules<GlowOptions & { kind?: 'glow' }> = {
   kind: is.oneOf('glow'),
   imageSize: is.required(imageSizeRule),
   channels: is.integer(0),

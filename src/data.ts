@@ -18,10 +18,14 @@ export interface DatasetOptions {
   /** Grey becomes colour and a missing alpha opaque, but colour never becomes grey. @default as stored */
   channels?: 1 | 3 | 4
 }
-const datasetRules: Rules<DatasetOptions> = {
+export const datasetRules: Rules<DatasetOptions> = {
   pad: is.integer(0),
   background: is.color,
-  channels: { expected: '1, 3 or 4', accepts: (value) => [1, 3, 4].includes(value as number) },
+  channels: {
+    expected: '1, 3 or 4',
+    accepts: (value) => [1, 3, 4].includes(value as number),
+    schema: { enum: [1, 3, 4] },
+  },
 }
 
 /** Images with what the data say of them. */

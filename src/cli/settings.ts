@@ -1,0 +1,273 @@
+/**
+ * Settings of a run: what `--config` holds, what the options of the command line say over it, and what a run folder keeps.
+ * Names and checks are the API's own; a sentence about each is here, for `--help` and for the schema.
+ */
+
+import { readFile } from 'node:fs/promises'
+
+import { Option } from '@commander-js/extra-typings'
+
+import { glowRules } from '../config.js'
+import { datasetRules } from '../data.js'
+import { GlowError, type DatasetOptions, type GlowOptions, type TrainOptions } from '../index.js'
+import { check } from '../options.js'
+import * as is from '../rules.js'
+import type { Rule, Rules, Schema } from '../rules.js'
+import { trainRules } from '../training.js'
+import { CliError, exitCode, fileError } from './failure.js'
+
+/** Where images come from, and how they are made ready. */
+export interface DataSettings extends DatasetOptions {
+  path?: string
+  format?: Format
+  part?: 'train' | 'test'
+  attributeFile?: string
+  evalPath?: string
+  evalFraction?: number
+}
+export const formats = ['idx', 'cifar10', 'folder', 'celeba'] as const
+export type Format = (typeof formats)[number]
+
+type Within<T> = Partial<Omit<NonNullable<T>, 'data' | 'folder'>>
+/** The training options that a file can hold. */
+export interface TrainSettings extends Omit<TrainOptions, 'signal' | 'evaluate' | 'checkpoint' | 'sample'> {
+  folder?: string
+  evaluate?: Within<TrainOptions['evaluate']>
+  checkpoint?: Within<TrainOptions['checkpoint']>
+  sample?: Within<TrainOptions['sample']>
+}
+
+export interface Settings {
+  model?: Partial<GlowOptions>
+  train?: TrainSettings
+  data?: DataSettings
+}
+
+/** `rules` without those of `names`, none of them required. */
+function loosely(rules: Rules, ...names: string[]): Rules {
+  const kept = Object.entries(rules).filter(([name]) => !names.includes(name))
+  return Object.fromEntries(kept.map(([name, rule]) => [name, { ...rule, required: false }]))
+}
+const within = (rule: Rule): Rule => is.nested(loosely(rule.rules ?? {}, 'data', 'folder'))
+
+export const sections: { readonly [Section in keyof Required<Settings>]: Rules } = {
+  model: loosely(glowRules),
+  train: {
+    ...loosely(trainRules, 'signal'),
+    folder: is.path,
+    evaluate: within(trainRules.evaluate),
+    checkpoint: within(trainRules.checkpoint),
+    sample: within(trainRules.sample),
+  },
+  data: {
+    path: is.path,
+    format: is.oneOf(...formats),
+    part: is.oneOf('train', 'test'),
+    attributeFile: is.path,
+    ...datasetRules,
+    evalPath: is.path,
+    evalFraction: {
+      expected: 'a number between 0 and 1',
+      accepts: (value) => is.positive.accepts(value) && (value as number) < 1,
+      schema: { type: 'number', exclusiveMinimum: 0, exclusiveMaximum: 1 },
+    },
+  },
+}
+
+/** One sentence about each setting. */
+export const about: Readonly<Record<string, string>> = {
+  'model.imageSize': 'height and width, HxW if they differ (default in training: those of the data)',
+  'model.channels': 'channels of an image: 1, 3 or 4 (default: 3)',
+  'model.levels': 'scales, L in the paper (default: 3)',
+  'model.depth': 'flow steps of each scale, K in the paper (default: 32)',
+  'model.hidden': 'channels inside each coupling net (default: 512)',
+  'model.coupling': 'scale and shift, or shift alone (default: affine)',
+  'model.permutation': 'what mixes the channels (default: conv1x1-lu)',
+  'model.edgeBias': 'one more input channel that marks the border, as in the original code',
+  'model.scale': 'how the affine coupling scales, bounded to within [0.5, 2] or not (default: sigmoid)',
+  'model.learnTop': 'learn the mean and scale of the coarsest latents (default: yes)',
+  'model.bits': 'bits of each channel that are modelled (default: 8)',
+  'model.precision': 'arithmetic inside the coupling nets (default: f32)',
+  'model.device': 'auto, cpu, gpu or gpu:N (default: auto, a hardware GPU, else the CPU)',
+  'model.seed': 'of the initial weights (default: drawn at random)',
+
+  'train.folder': 'the run folder (default: runs/<data>-<date>)',
+  'train.steps': 'end when the weights have had this many steps',
+  'train.epochs': 'end when the weights have had this many passes over the data',
+  'train.seconds': 'end after this many seconds',
+  'train.batchSize': 'images of a step (default: 64)',
+  'train.accumulate': 'batches whose gradients are added before a step (default: 1)',
+  'train.initImages': 'images from which the actnorms are set (default: 256)',
+  'train.optimizer.name': 'what makes steps of gradients (default: adam)',
+  'train.optimizer.learningRate': 'after the warm-up (default: 0.001)',
+  'train.optimizer.betas': 'decay of the two moments (default: 0.9,0.999)',
+  'train.optimizer.epsilon': 'added to the root of the second moment (default: 1e-8)',
+  'train.optimizer.weightDecay': 'decoupled weight decay (default: 0)',
+  'train.schedule': 'of the learning rate after the warm-up; cosine falls to 0 at the limit (default: constant)',
+  'train.warmup': 'steps over which the learning rate rises from 0 (default: 1000)',
+  'train.clipNorm': 'largest gradient norm, over all weights together (default: 50)',
+  'train.onNotFinite': 'a loss that is no number ends the run, or sends it back to the last good state (default: stop)',
+  'train.augment.flip': 'mirror half of the images, drawn anew in each epoch',
+  'train.augment.shift': 'move images by up to this many pixels, drawn anew in each epoch',
+  'train.ema': 'decay of the moving average of the weights, which is what is scored, sampled and saved',
+  'train.activations': 'how activations are held: the fastest way that fits, or one of three (default: auto)',
+  'train.seed': 'orders the data, draws the noise (default: 0)',
+  'train.evaluate.every': 'steps between two scores of held-out images (default: 500)',
+  'train.evaluate.limit': 'score only so many held-out images',
+  'train.checkpoint.every': 'steps between two checkpoints (default: 500)',
+  'train.checkpoint.keep': 'newest checkpoints that are kept (default: 3)',
+  'train.sample.every': 'steps between two sample grids (default: 500)',
+  'train.sample.count': 'images of a sample grid (default: 64)',
+  'train.sample.temperature': 'of the sample grids (default: 0.7)',
+
+  'data.path': 'a folder or an IDX file of images',
+  'data.format': 'what --data holds (default: found out, and said)',
+  'data.part': 'of MNIST and CIFAR-10 folders (default: train to train, else test)',
+  'data.attributeFile': "CelebA's list of attributes (default: the list_attr_*.txt beside the images)",
+  'data.size': 'resize to cover this size, HxW or one number, and crop about the centre',
+  'data.randomCrop': 'crop to this size, drawn anew in each epoch; about the centre when scoring',
+  'data.pad': 'pixels of background added on every side (default: 0)',
+  'data.background': 'behind transparent pixels and padding, red,green,blue (default: 0,0,0)',
+  'data.channels': 'make grey images colour or a missing alpha opaque: 1, 3 or 4 (default: as stored)',
+  'data.evalPath': 'held-out images to score during training, of the same kind as --data',
+  'data.evalFraction': 'part of the data that is held out and scored instead',
+}
+
+/** Where an option's name is not the last word of its path. */
+const names: Readonly<Record<string, string>> = {
+  'train.folder': 'out',
+  'train.optimizer.name': 'optimizer',
+  'train.evaluate.every': 'eval-every',
+  'train.evaluate.limit': 'eval-limit',
+  'train.checkpoint.every': 'checkpoint-every',
+  'train.checkpoint.keep': 'keep-checkpoints',
+  'train.sample.every': 'sample-every',
+  'train.sample.count': 'sample-count',
+  'train.sample.temperature': 'sample-temperature',
+  'data.path': 'data',
+  'data.evalPath': 'eval-data',
+}
+
+export const kebab = (name: string): string => name.replace(/[A-Z0-9]+/g, (part) => `-${part.toLowerCase()}`)
+const nameOf = (path: string): string => names[path] ?? kebab(path.slice(path.lastIndexOf('.') + 1))
+
+/** Every setting that is no set of settings, with its path. */
+export function leaves(rules: Rules, prefix: string): [path: string, rule: Rule][] {
+  return Object.entries(rules).flatMap(([name, rule]): [string, Rule][] =>
+    rule.rules ? leaves(rule.rules, `${prefix}${name}.`) : [[prefix + name, rule]],
+  )
+}
+const ruleOf = new Map(Object.entries(sections).flatMap(([section, rules]) => leaves(rules, `${section}.`)))
+
+/** The settings of a section that have an option, all or but `without`, in the order of their sentences. */
+export function paths(section: keyof Settings, without: readonly string[] = []): string[] {
+  return Object.keys(about).filter(
+    (path) => path.startsWith(`${section}.`) && ruleOf.has(path) && !without.includes(path),
+  )
+}
+
+/** Options for the command line. */
+export function settingOptions(heading: string, wanted: readonly string[]): Option[] {
+  return wanted.flatMap((path) => {
+    const [name, { schema = {} }] = [nameOf(path), ruleOf.get(path)!]
+    const choices = isNames(schema) ? `: ${schema['enum'].join(', ')}` : ''
+    const flags = schema['type'] === 'boolean' ? [`--${name}`, `--no-${name}`] : [`--${name} <${valueOf(schema)}>`]
+    return flags.map((flag) => {
+      const option = new Option(
+        flag,
+        flag.startsWith('--no-') ? `not --${name}` : about[path]!.replace(/(?= \(default|$)/, choices),
+      )
+      return option.helpGroup(heading)
+    })
+  })
+}
+
+function isNames(schema: Schema): schema is { enum: string[] } {
+  return Array.isArray(schema['enum']) && typeof schema['enum'][0] === 'string'
+}
+
+function valueOf(schema: Schema): string {
+  const { type, anyOf, pattern, minItems } = schema
+  if (type === 'array')
+    return Array<string>(minItems as number)
+      .fill('n')
+      .join(',')
+  if (anyOf) return 'size'
+  if (pattern === is.path.schema!['pattern']) return 'path'
+  return type === 'string' || isNames(schema) ? 'name' : 'n'
+}
+
+/** What was typed, as the API takes it. What is not understood stays text, and the API refuses it with its own sentence. */
+function parse(typed: unknown, { schema = {} }: Rule): unknown {
+  if (typeof typed !== 'string' || schema['type'] === 'string' || isNames(schema)) return typed
+  const parts = typed.split(schema['anyOf'] ? 'x' : ',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)))
+  if (parts.some(Number.isNaN)) return typed
+  return parts.length === 1 ? parts[0] : parts
+}
+
+/** The settings of a file, if any, with those of the command line over them, checked. */
+export async function readSettings(
+  typed: Readonly<Record<string, unknown>>,
+  wanted: readonly string[],
+  file?: string,
+): Promise<Settings> {
+  const settings = file === undefined ? {} : await readConfig(file)
+  for (const path of wanted) {
+    const value = typed[camel(nameOf(path))]
+    if (value !== undefined) put(settings, path.split('.'), parse(value, ruleOf.get(path)!))
+  }
+  check(settings, configRules)
+  return settings
+}
+
+const camel = (name: string): string => name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
+
+function put(into: object, [name = '', ...rest]: string[], value: unknown): void {
+  if (rest.length === 0) Object.assign(into, { [name]: value })
+  else {
+    const inner: unknown = Reflect.get(into, name)
+    const next = is.object.accepts(inner) ? { ...(inner as object) } : {}
+    Object.assign(into, { [name]: next })
+    put(next, rest, value)
+  }
+}
+
+const configRules: Rules<Settings> = {
+  model: is.nested(sections.model),
+  train: is.nested(sections.train),
+  data: is.nested(sections.data),
+}
+
+async function readConfig(file: string): Promise<Settings> {
+  const text = await readFile(file, 'utf8')
+  let config: unknown
+  try {
+    config = JSON.parse(text)
+  } catch (error) {
+    throw fileError(file, `it is not JSON (${(error as Error).message})`)
+  }
+  try {
+    check(config as Settings & { $schema?: string }, { $schema: is.path, ...configRules })
+  } catch (error) {
+    if (!GlowError.isInstance(error)) throw error
+    throw new CliError(`${file}: ${error.message}`, error.code, exitCode.usage)
+  }
+  const { $schema: _, ...settings } = config as Settings & { $schema?: string }
+  return settings
+}
+
+/** The options for these settings that were typed. */
+export const typedOptions = (typed: Readonly<Record<string, unknown>>, wanted: readonly string[]): string[] =>
+  wanted
+    .map(nameOf)
+    .filter((name) => typed[camel(name)] !== undefined)
+    .map((name) => `--${name}`)
+
+/** How an option of the API was given on the command line, if it was. */
+export function flagOf(option: string, typed: (name: string) => boolean): string | undefined {
+  const section = option.split('.')[0]!
+  const candidates = section in sections ? [option] : Object.keys(sections).map((name) => `${name}.${option}`)
+  const known = candidates.filter((path) => ruleOf.has(path)).map(nameOf)
+  const name = [...known, kebab(option)].find((flag) => typed(camel(flag)))
+  return name && `--${name}`
+}

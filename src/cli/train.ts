@@ -1,0 +1,219 @@
+/** `glowflow train` */
+
+import { access, mkdir, writeFile } from 'node:fs/promises'
+import { basename, dirname, join, relative, resolve } from 'node:path'
+
+import { Option } from '@commander-js/extra-typings'
+
+import {
+  createGlow,
+  type Dataset,
+  type FlowModel,
+  type TrainEvent,
+  type TrainingRun,
+  type TrainOptions,
+  type TrainSummary,
+} from '../index.js'
+import { command, note } from './command.js'
+import { openDataAloud } from './data-source.js'
+import { exitCode, fileError, usageError } from './failure.js'
+import { pending } from './pending.js'
+import { duration, Progress } from './progress.js'
+import { type DataSettings, paths, readSettings, settingOptions, type Settings, typedOptions } from './settings.js'
+
+/** In the run folder: everything that was asked for, as a file that `--config` takes. */
+const settingsFile = 'settings.json'
+const every = 500
+
+const data = paths('data')
+/** `--seed` sets two of them, `--channels` those of the data, which the model follows. */
+const wanted = [...paths('train'), ...paths('model', ['model.channels']), ...data]
+
+export function trainCommand() {
+  const train = command('train', '--data <path> [options]', 'Train a new model, or go on with a run.', [
+    [
+      'train --data data/mnist --pad 2 --depth 4 --hidden 64 --epochs 5',
+      'MNIST for five epochs, into runs/mnist-<date>',
+    ],
+    [
+      'train --data photos --size 64 --bits 5 --flip --eval-fraction 0.05',
+      'a folder of pictures, a twentieth of them held out',
+    ],
+    ['train --config mnist.json --seconds 600 --out runs/long', 'settings of a file, some of them overridden'],
+    ['train --resume runs/long --seconds 1200', 'go on with a run, for longer'],
+    ['train --data data/cifar-10 --steps 100 --json | jq .loss', 'one JSON event a line'],
+  ])
+    .optionsGroup('Run:')
+    .option('--config <file>', 'JSON of {model, train, data}, as in schema/config.schema.json; options win over it')
+    .option('--resume <path>', 'a run folder or checkpoint to go on with, with its settings')
+  const ofRun = ['train.folder', 'model.device']
+  const groups = [
+    ['Run:', ofRun],
+    ['Data:', data],
+    ['Training:', paths('train', ['train.seed', ...ofRun])],
+    ['Model:', paths('model', ['model.channels', 'model.seed', ...ofRun])],
+  ] as const
+  for (const [heading, group] of groups) for (const option of settingOptions(heading, group)) train.addOption(option)
+  train.addOption(
+    new Option('--seed <n>', 'of the initial weights, the order of the data and the noise').helpGroup('Run:'),
+  )
+
+  return train.action(async (options) => {
+    const { config, resume, json } = options
+    if (config !== undefined && resume !== undefined)
+      throw usageError('Expected --config or --resume but received both')
+    const interruption = new Interruption()
+    const { model, run, events, folder, limits } = await (resume === undefined
+      ? start(options, config)
+      : goOn(options, resume))
+    await using _ = model
+    interruption.of(run)
+    const progress = json ? undefined : new Progress(limits)
+    try {
+      for await (const event of events) {
+        if (json) process.stdout.write(`${JSON.stringify(event)}\n`)
+        progress?.tell(event)
+      }
+    } finally {
+      progress?.stop()
+      interruption.over()
+    }
+    if (!json) process.stdout.write(`${sentence(await run.finished, folder)}\n`)
+  })
+}
+
+/** The first Ctrl-C or SIGTERM ends a run after the step under way; the second, or one before there is a run, this program. */
+class Interruption {
+  #run: TrainingRun | undefined
+  #asked = false
+  readonly #interrupt = (): void => {
+    if (this.#asked || !this.#run) process.exit(exitCode.interrupted)
+    this.#asked = true
+    note('Ending after the step under way; Ctrl-C again to quit at once')
+    this.#run.stop().catch(() => {})
+  }
+
+  constructor() {
+    process.on('SIGINT', this.#interrupt).on('SIGTERM', this.#interrupt)
+  }
+
+  of(run: TrainingRun): void {
+    this.#run = run
+  }
+
+  over(): void {
+    process.off('SIGINT', this.#interrupt).off('SIGTERM', this.#interrupt)
+  }
+}
+
+interface Started {
+  readonly model: FlowModel
+  readonly run: TrainingRun
+  /** From the start of the run. */
+  readonly events: AsyncIterable<TrainEvent>
+  readonly folder: string
+  /** As they hold for the run. */
+  readonly limits: TrainOptions
+}
+
+async function start(typed: Readonly<Record<string, unknown>>, file: string | undefined): Promise<Started> {
+  const settings = await readSettings(typed, wanted, file)
+  const folder = resolve(settings.train?.folder ?? join('runs', `${runName(settings.data?.path)}-${now()}`))
+  if (await exists(join(folder, settingsFile)))
+    throw usageError(`${folder} holds a run already: go on with --resume, or name another folder with --out`)
+  const { train, heldOut } = await openParts(settings.data ?? {})
+  const { height, width, channels } = train
+  const options = toOptions(settings, folder, heldOut)
+  const model = await createGlow({ imageSize: [height, width], channels, ...settings.model })
+  note(`Glow of ${model.parameterCount} weights on ${model.device.label}, into ${folder}`)
+  return follow(model, model.train(train, options), settings, folder, options)
+}
+
+async function goOn(typed: Readonly<Record<string, unknown>>, path: string): Promise<Started> {
+  const [fixed] = typedOptions(typed, [...paths('model', ['model.device']), 'train.folder'])
+  if (fixed) throw usageError(`Expected no ${fixed} with --resume: the run has it already`)
+  const folder = await runFolder(path)
+  const settings = await readSettings(typed, wanted, join(folder, settingsFile))
+  const { train, heldOut } = await openParts(settings.data ?? {})
+  const options = toOptions(settings, folder, heldOut)
+  const device = settings.model?.device
+  const { model, run } = await pending.resumeTraining(resolve(path), train, { ...options, ...(device && { device }) })
+  note(`Glow of ${model.parameterCount} weights on ${model.device.label}, from step ${model.step} of ${folder}`)
+  return follow(model, run, settings, folder, options)
+}
+
+/** Listens before anything else: an event that nobody waits for is gone. */
+async function follow(
+  model: FlowModel,
+  run: TrainingRun,
+  settings: Settings,
+  folder: string,
+  limits: TrainOptions,
+): Promise<Started> {
+  const iterator = run[Symbol.asyncIterator]()
+  await keep({ ...settings, model: { ...settings.model, ...model.config } }, folder)
+  return { model, run, events: { [Symbol.asyncIterator]: () => iterator }, folder, limits }
+}
+
+/** The run's folder, of itself or of something in it. */
+async function runFolder(path: string): Promise<string> {
+  for (let folder = resolve(path); ; folder = dirname(folder)) {
+    // oxlint-disable-next-line no-await-in-loop -- Upwards, until it is there.
+    if (await exists(join(folder, settingsFile))) return folder
+    if (folder === dirname(folder)) throw fileError(path, `there is no ${settingsFile} of a run in it or above it`)
+  }
+}
+
+async function openParts(settings: DataSettings): Promise<{ train: Dataset; heldOut?: Dataset }> {
+  const { evalPath, evalFraction } = settings
+  if (evalPath !== undefined && evalFraction !== undefined)
+    throw usageError('Expected --eval-data or --eval-fraction but received both')
+  const all = await openDataAloud(settings, 'train')
+  if (evalFraction !== undefined) {
+    const [train, heldOut] = all.split([1 - evalFraction, evalFraction])
+    return { train, heldOut }
+  }
+  if (evalPath === undefined) return { train: all }
+  const { format: _, part: __, ...rest } = settings
+  return { train: all, heldOut: await openDataAloud({ ...rest, path: evalPath }, 'test') }
+}
+
+function toOptions({ train = {} }: Settings, folder: string, heldOut: Dataset | undefined): TrainOptions {
+  const { folder: _, evaluate, checkpoint, sample, ...rest } = train
+  if (evaluate && !heldOut) throw usageError('Expected --eval-data or --eval-fraction to say what is to be scored')
+  return {
+    ...rest,
+    ...(heldOut && { evaluate: { every, ...evaluate, data: heldOut } }),
+    checkpoint: { every, ...checkpoint, folder: join(folder, 'checkpoints') },
+    sample: { every, ...sample, folder: join(folder, 'samples') },
+  }
+}
+
+/** Leaves the settings in the run folder, with paths that hold from anywhere. */
+async function keep(settings: Settings, folder: string): Promise<void> {
+  const { path, evalPath, attributeFile, ...rest } = settings.data ?? {}
+  const absolute = Object.entries({ path, evalPath, attributeFile }).flatMap(([name, value]) =>
+    value === undefined ? [] : [[name, resolve(value)]],
+  )
+  const kept = { ...settings, data: { ...rest, ...Object.fromEntries(absolute) }, train: { ...settings.train, folder } }
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, settingsFile), `${JSON.stringify(kept, null, 2)}\n`)
+}
+
+function sentence({ step, loss, reason, seconds }: TrainSummary, folder: string): string {
+  const shown = relative(process.cwd(), folder)
+  const named = shown.startsWith('..') ? folder : shown
+  if (reason === 'stopped') return `Stopped at step ${step}. To go on: glowflow train --resume ${named}`
+  // A run without a step has no loss.
+  if (Number.isNaN(loss))
+    return `The run has finished at step ${step} already: raise --steps, --epochs or --seconds to go on.`
+  return `Finished at step ${step} after ${duration(seconds)}, ${loss.toFixed(3)} bits/dim. Next: glowflow sample --model ${named}`
+}
+
+const runName = (path = 'run'): string => basename(resolve(path)).replace(/\W+/g, '-').toLowerCase() || 'run'
+const now = (): string => new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-')
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  )
