@@ -5,6 +5,8 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
+import type { Images } from 'glowflow'
+
 import { slopes } from './helpers.js'
 
 const bin = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url))
@@ -43,22 +45,17 @@ export function start(args: readonly string[], cwd?: string, env: NodeJS.Process
 export const glowflow = (args: readonly string[], cwd?: string, env?: NodeJS.ProcessEnv): Promise<Ended> =>
   start(args, cwd, env).ended
 
-/** 8x8 images as an IDX file with labels. */
+/** Images as an IDX file. */
+export async function writeIdx(file: string, { data, count, height, width }: Images): Promise<void> {
+  const header = Buffer.from([0, 0, 8, 3, 0, 0, count >> 8, count & 255, 0, 0, 0, height, 0, 0, 0, width])
+  await writeFile(file, Buffer.concat([header, data]))
+}
+
+/** The training images and labels of a folder as MNIST's is, 8x8 and of two classes. */
 export async function idxFolder(folder: string, count: number): Promise<string> {
-  const { data } = slopes(count)
-  const header = Buffer.from([0, 0, 8, 3, 0, 0, count >> 8, count & 255, 0, 0, 0, 8, 0, 0, 0, 8])
-  await writeFile(join(folder, 'train-images-idx3-ubyte'), Buffer.concat([header, data]))
-  const labels = Buffer.from([
-    0,
-    0,
-    8,
-    1,
-    0,
-    0,
-    count >> 8,
-    count & 255,
-    ...Array.from({ length: count }, (_, i) => i % 2),
-  ])
+  await writeIdx(join(folder, 'train-images-idx3-ubyte'), slopes(count))
+  const classes = Array.from({ length: count }, (_, image) => image % 2)
+  const labels = Buffer.from([0, 0, 8, 1, 0, 0, count >> 8, count & 255, ...classes])
   await writeFile(join(folder, 'train-labels-idx1-ubyte'), labels)
   return folder
 }

@@ -3,9 +3,9 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import test from 'ava'
-import { loadModel, pngGrid, type TrainEvent } from 'glowflow'
+import { directionFromJSON, imagesInMemory, listLayers, loadModel, pngGrid, type TrainEvent } from 'glowflow'
 
-import { glowflow, idxFolder, start } from './cli-helpers.js'
+import { glowflow, idxFolder, start, writeIdx } from './cli-helpers.js'
 import { folder, slopes } from './helpers.js'
 
 const small = ['--levels', '2', '--depth', '2', '--hidden', '8', '--device', 'cpu', '--batch-size', '8', '--seed', '1']
@@ -115,14 +115,29 @@ test('a model is trained, and what it gives is what the API gives', async (t) =>
     '5',
   ])
   t.true(seconds > 0)
-  const { imagesInMemory } = await import('glowflow')
   t.deepEqual(score, await model.evaluate(imagesInMemory(images), { limit: 20, seed: 5 }))
+
+  const two = ['--having', data, '--without', join(data, 'dark-images-idx3-ubyte'), '--out', 'darker.json']
+  const dark = { ...images, data: images.data.map((value) => value >> 1) }
+  await writeIdx(join(data, 'dark-images-idx3-ubyte'), dark)
+  t.deepEqual(await run(['direction', ...of, ...two]), { file: 'darker.json', directions: ['direction'] })
+  const direction = directionFromJSON(JSON.parse(await readFile(join(dir, 'darker.json'), 'utf8')))
+  t.deepEqual(direction.data, (await model.direction(images, dark)).data)
+  await run(['shift', ...of, '--data', data, '--count', '2', '--direction', 'darker.json', '--amounts=-1,0,1'])
+  const shifted = await model.shift({ ...images, count: 2, data: images.data.slice(0, 128) }, direction, {
+    amounts: [-1, 0, 1],
+  })
+  t.deepEqual(
+    new Uint8Array(await readFile(join(dir, 'shifted.png'))),
+    new Uint8Array(await pngGrid(shifted, { columns: 3 })),
+  )
 
   t.like(await run(['verify', ...of, '--data', data, '--count', '64']), { images: 64, pixelMismatches: 0 })
   t.like(await run(['info', ...of]), {
     step: 40,
     initialized: true,
     config: model.config,
+    layers: listLayers(model.config),
     memory: { parameters: model.parameterCount },
   })
 

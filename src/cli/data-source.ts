@@ -6,7 +6,7 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { createGunzip } from 'node:zlib'
 import { Readable } from 'node:stream'
 
-import { type Dataset, type DatasetOptions, idxFiles } from '../index.js'
+import { type Dataset, type DatasetOptions, type FlowModel, idxFiles } from '../index.js'
 import { fileError, usageError } from './failure.js'
 import { note } from './command.js'
 import { pending } from './pending.js'
@@ -37,6 +37,10 @@ export async function openDataAloud(settings: DataSettings, part: Part): Promise
   note(found)
   return data
 }
+
+/** As {@link openDataAloud}, grey images as colour where the model's are. */
+export const openForModel = (model: FlowModel, settings: DataSettings, part: Part): Promise<Dataset> =>
+  openDataAloud({ channels: model.config.channels as 1 | 3 | 4, ...settings }, part)
 
 type Open = (path: string, part: Part, options: DatasetOptions, attributes?: string) => Promise<Source>
 const openers: Readonly<Record<Format, Open>> = {
@@ -108,8 +112,8 @@ async function firstUnzipped(start: Buffer): Promise<Buffer> {
 
 async function idxPart(folder: string, part: Part): Promise<string> {
   const files = (await entries(folder)).map(({ name }) => name).filter((name) => idxImages.test(name))
-  const isTest = (name: string): boolean => /^(t10k|test)/.test(name)
-  const chosen = files.find((name) => isTest(name) === (part === 'test')) ?? (files.length === 1 ? files[0] : undefined)
+  const ofPart = part === 'test' ? /^(t10k|test)/ : /^train/
+  const chosen = files.find((name) => ofPart.test(name)) ?? (files.length === 1 ? files[0] : undefined)
   if (chosen === undefined) throw fileError(folder, `it holds no *images-idx3-ubyte of the ${part} part`)
   return join(folder, chosen)
 }

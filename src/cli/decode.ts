@@ -2,7 +2,7 @@
 
 import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
-import { writeImages } from './images.js'
+import { pictureOption, writeImages } from './images.js'
 import { loadLatents } from './latents-file.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
 
@@ -16,11 +16,7 @@ export const decodeCommand = () =>
     .addOption(batchSizeOption())
     .requiredOption('--latents <file>', 'a NumPy file of encode, or float32 of images x dims')
     .option('--columns <n>', 'images in a row of the picture (default: nearest to a square)', number)
-    .option(
-      '--out <path>',
-      'a .png for one picture with all, any other name for a folder with a file for each',
-      'decoded',
-    )
+    .addOption(pictureOption('decoded'))
     .action(async ({ model: path, device, batchSize, latents: file, columns, out, json }) => {
       const latents = await loadLatents(file)
       await using model = await loadModel(path, { device })

@@ -1,12 +1,13 @@
 /** `glowflow direction` */
 
-import { loadModel } from '../index.js'
+import { type Direction, type FlowModel, loadModel } from '../index.js'
 import { command, show } from './command.js'
 import { dataOptions, readData } from './data-options.js'
-import { openDataAloud } from './data-source.js'
+import { openForModel } from './data-source.js'
+import { holdsOne, writeDirections } from './directions-file.js'
 import { usageError } from './failure.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
-import { pending, type PendingModel } from './pending.js'
+import type { PendingModel } from './pending.js'
 
 export const directionCommand = () => {
   const direction = command(
@@ -15,10 +16,8 @@ export const directionCommand = () => {
     'Find what sets some images apart from others.',
     [
       ['direction --model runs/faces --having smiling --without serious --out smile.json', 'two folders of images'],
-      [
-        'direction --model runs/faces --data celeba --attributes --out attributes.json',
-        'one for each attribute of a data set',
-      ],
+      ['direction --model runs/faces --data celeba --attributes --out all.safetensors', 'one for each attribute'],
+      ['direction --model runs/faces --data celeba --attributes Smiling Male', 'one for each of these attributes'],
     ],
   )
     .addOption(modelOption())
@@ -26,28 +25,27 @@ export const directionCommand = () => {
     .addOption(batchSizeOption())
     .option('--having <path>', 'images that have it: a folder, or anything that --data takes')
     .option('--without <path>', 'images that lack it')
-    .option('--attributes', 'one direction for each attribute of --data')
+    .option('--attributes [name...]', 'one direction for each attribute of --data (or class), or for these')
     .option('--name <name>', 'what the direction of --having and --without is called', 'direction')
-    .option('--out <file>', 'where the directions go, as JSON', 'direction.json')
+    .option('--out <file>', 'a .json for one direction, .safetensors for any number', 'direction.safetensors')
   return dataOptions(direction).action(
     async ({ model: path, device, batchSize, having, without, attributes, name, out, json, ...typed }) => {
-      const settings = await readData(typed)
-      const two = having !== undefined && without !== undefined
-      if (two === Boolean(attributes) || Boolean(attributes) !== (settings.path !== undefined))
-        throw usageError('Expected --having and --without, or --data and --attributes')
-      await using model = (await loadModel(path, { device })) as PendingModel
-      const directions = two
-        ? {
-            [name]: await model.direction(
-              await openDataAloud({ ...settings, path: having }, 'train'),
-              await openDataAloud({ ...settings, path: without }, 'train'),
-              { batchSize },
-            ),
-          }
-        : await model.directions(await openDataAloud(settings, 'train'))
-      await pending.saveDirections(out, directions)
+      const data = await readData(typed)
+      const two = having !== undefined && without !== undefined && attributes === undefined && data.path === undefined
+      const many = having === undefined && without === undefined && attributes !== undefined && data.path !== undefined
+      if (!two && !many) throw usageError('Expected --having and --without, or --data and --attributes')
+      if (many && holdsOne(out)) throw usageError(`Expected an --out that ends in .safetensors but received ${out}`)
+      await using model = await loadModel(path, { device })
+      const open = (from?: string) => openForModel(model, { ...data, ...(from && { path: from }) }, 'train')
+      const directions: Record<string, Direction> = two
+        ? { [name]: await model.direction(await open(having), await open(without), { batchSize }) }
+        : await directionsOf(model, await open(), { batchSize, ...(Array.isArray(attributes) && { only: attributes }) })
+      await writeDirections(out, directions)
       const names = Object.keys(directions)
       show({ json: { file: out, directions: names }, text: `${names.join(', ')} in ${out}` }, json)
     },
   )
 }
+
+const directionsOf = (model: FlowModel, ...args: Parameters<PendingModel['directions']>) =>
+  (model as PendingModel).directions(...args)

@@ -3,7 +3,7 @@
 import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
 import { dataOptions, readData } from './data-options.js'
-import { openDataAloud } from './data-source.js'
+import { openForModel } from './data-source.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
 import { duration } from './progress.js'
 
@@ -26,8 +26,9 @@ export const evalCommand = () => {
     .option('--limit <n>', 'score only so many images, from the first', number)
     .option('--seed <n>', 'of the dequantization noise (default: 0)', number)
   return dataOptions(evaluate).action(async ({ model: path, device, batchSize, limit, seed, json, ...typed }) => {
-    const data = await openDataAloud(await readData(typed), 'test')
+    const settings = await readData(typed)
     await using model = await loadModel(path, { device })
+    const data = await openForModel(model, settings, 'test')
     const start = performance.now()
     const score = await model.evaluate(data, { limit, seed, batchSize })
     const seconds = (performance.now() - start) / 1000

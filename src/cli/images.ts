@@ -3,9 +3,10 @@
 import { mkdir, readdir, stat } from 'node:fs/promises'
 import { extname, join } from 'node:path'
 
-import type { FlowModel, GridOptions, Images } from '../index.js'
-import { writePngGrid } from '../index.js'
-import { openDataAloud } from './data-source.js'
+import { Option } from '@commander-js/extra-typings'
+
+import { type FlowModel, type GridOptions, type Images, writePngGrid } from '../index.js'
+import { openForModel } from './data-source.js'
 import { fileError, usageError } from './failure.js'
 import { pending } from './pending.js'
 import type { DataSettings } from './settings.js'
@@ -22,7 +23,7 @@ export async function inputImages(
   if (images) return readFiles(model, images, data)
   if (data.path === undefined)
     throw usageError('Expected --images <file or folder> or --data <path> to say where the images are')
-  const dataset = await openDataAloud({ ...channelsOf(model), ...data }, 'test')
+  const dataset = await openForModel(model, data, 'test')
   return dataset.batch([...Array(Math.min(count, dataset.length)).keys()])
 }
 
@@ -38,10 +39,8 @@ export async function readFiles(model: FlowModel, paths: readonly string[], data
     evalFraction: ______,
     ...options
   } = data
-  return pending.readImages(files, { ...channelsOf(model), ...options })
+  return pending.readImages(files, { channels: model.config.channels as 1 | 3 | 4, ...options })
 }
-
-const channelsOf = (model: FlowModel): { channels: 1 | 3 | 4 } => ({ channels: model.config.channels as 1 | 3 | 4 })
 
 async function filesOf(path: string): Promise<string[]> {
   if (!(await stat(path)).isDirectory()) return [path]
@@ -49,6 +48,13 @@ async function filesOf(path: string): Promise<string[]> {
   if (names.length === 0) throw fileError(path, `there are no ${readable.join(', ')} files in it`)
   return names.map((name) => join(path, name))
 }
+
+/** Where {@link writeImages} writes. */
+export const pictureOption = (usual: string) =>
+  new Option(
+    '--out <path>',
+    'a .png for one picture with all, any other name for a folder with a file for each',
+  ).default(usual)
 
 /** A name that ends in `.png` becomes one picture with all images; any other a folder with a picture for each. */
 export async function writeImages(out: string, images: Images, grid: GridOptions = {}): Promise<string[]> {

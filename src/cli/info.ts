@@ -8,6 +8,8 @@ import {
   estimateMemory,
   type GlowOptions,
   imagesInMemory,
+  type LayerInfo,
+  listLayers,
   loadModel,
   type TrainOptions,
 } from '../index.js'
@@ -43,12 +45,14 @@ export const infoCommand = () => {
     const saved = path === undefined ? undefined : await describe(path, device)
     const config = (saved?.config ?? options) as GlowOptions
     const memory = estimateMemory(config, { batchSize })
+    const layers = listLayers(config)
     const speed = measure ? await measured({ ...config, device }, { batchSize }) : undefined
     const imagesPerSecond = speed?.imagesPerSecond
     const text = [
       ...(saved ? [`${saved.step} steps of training${saved.initialized ? '' : ', has not seen data yet'}`] : []),
       ...Object.entries(config).map(([name, value]) => `${name} ${Array.isArray(value) ? value.join('x') : value}`),
-      `${memory.parameters.toLocaleString('en')} parameters`,
+      '',
+      layerTable(layers),
       '',
       `Memory of a training step of ${batchSize} images, by --activations:`,
       table((['stored', 'inputs', 'constant'] as const).map((how) => [`  ${how}`, bytes(memory[how])])),
@@ -57,9 +61,27 @@ export const infoCommand = () => {
         ? [`${steps} steps of ${batchSize} images: ${duration((steps * batchSize) / imagesPerSecond)}`]
         : []),
     ]
-    show({ json: { ...saved, config, memory: { batchSize, ...memory }, ...speed }, text: text.join('\n') }, json)
+    show(
+      { json: { ...saved, config, layers, memory: { batchSize, ...memory }, ...speed }, text: text.join('\n') },
+      json,
+    )
   })
 }
+
+/** A line for each kind of layer of a level: its steps differ in nothing but their weights. */
+function layerTable(layers: readonly LayerInfo[]): string {
+  const rows = new Map<string, { times: number; shape: string; parameters: number }>()
+  for (const { path, shape, parameters } of layers) {
+    const name = path.replace(/steps\.\d+/, 'steps.*')
+    const row = rows.get(name) ?? { times: 0, shape: shape.join('x'), parameters: 0 }
+    rows.set(name, { ...row, times: row.times + 1, parameters: row.parameters + parameters })
+  }
+  const total = layers.reduce((sum, { parameters }) => sum + parameters, 0)
+  const lines = [...rows].map(([name, { times, shape, parameters }]) => [name, `${times}`, shape, grouped(parameters)])
+  return table([['layer', 'times', 'gives', 'parameters'], ...lines, ['all', `${layers.length}`, '', grouped(total)]])
+}
+
+const grouped = (count: number): string => count.toLocaleString('en')
 
 async function describe(path: string, device: DeviceName | undefined) {
   await using model = await loadModel(path, { device })

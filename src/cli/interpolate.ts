@@ -4,7 +4,7 @@ import { Option } from '@commander-js/extra-typings'
 
 import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
-import { readFiles, writeImages } from './images.js'
+import { pictureOption, readFiles, writeImages } from './images.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
 
 export const interpolateCommand = () =>
@@ -27,11 +27,7 @@ export const interpolateCommand = () =>
         .argParser((name) => name as 'linear')
         .default('linear' as const),
     )
-    .option(
-      '--out <path>',
-      'a .png for one picture with all, any other name for a folder with a file for each',
-      'interpolation.png',
-    )
+    .addOption(pictureOption('interpolation.png'))
     .action(async ({ model: file, device, batchSize, from, to, frames, path, out, json }) => {
       await using model = await loadModel(file, { device })
       const ends = await Promise.all([readFiles(model, from), readFiles(model, to)])

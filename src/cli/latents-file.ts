@@ -1,16 +1,15 @@
 /** Latents as NumPy files: `numpy.load` gives an array of float32, one row an image. */
 
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 
 import { dump, type NpyArray, parse } from 'npyjs'
 
 import type { Latents } from '../index.js'
 import { fileError } from './failure.js'
+import { writeWhole } from './files.js'
 
 export async function saveLatents(file: string, { data, count, dims }: Latents): Promise<void> {
-  const half = `${file}.${process.pid}.half`
-  await writeFile(half, new Uint8Array(dump(data, [count, dims])))
-  await rename(half, file)
+  await writeWhole(file, new Uint8Array(dump(data, [count, dims])))
 }
 
 /** What {@link saveLatents} or `numpy.save` wrote; the model knows where its scales lie. */

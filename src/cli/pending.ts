@@ -27,4 +27,9 @@ interface Pending {
 }
 
 export const pending = api as unknown as Pending
-export type PendingModel = FlowModel & { directions(data: Dataset): Promise<Record<string, Direction>> }
+export type PendingModel = FlowModel & {
+  directions(
+    data: Dataset,
+    options?: { batchSize?: number; only?: readonly string[] },
+  ): Promise<Record<string, Direction>>
+}

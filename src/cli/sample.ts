@@ -2,7 +2,7 @@
 
 import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
-import { writeImages } from './images.js'
+import { pictureOption, writeImages } from './images.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
 
 export const sampleCommand = () =>
@@ -17,11 +17,7 @@ export const sampleCommand = () =>
     .option('--temperature <x>', 'below 1 trades variety for likelihood (default: 0.7)', number)
     .option('--seed <n>', 'the same seed gives the same images (default: drawn at random)', number)
     .option('--columns <n>', 'images in a row of the picture (default: nearest to a square)', number)
-    .option(
-      '--out <path>',
-      'a .png for one picture with all, any other name for a folder with a file for each',
-      'samples.png',
-    )
+    .addOption(pictureOption('samples.png'))
     .action(async ({ model: path, device, out, columns, json, ...options }) => {
       await using model = await loadModel(path, { device })
       const { count, temperature, seed, batchSize } = options

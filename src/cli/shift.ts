@@ -3,10 +3,9 @@
 import { loadModel } from '../index.js'
 import { command, number, numbers, show } from './command.js'
 import { dataOptions, readData } from './data-options.js'
-import { fileError, usageError } from './failure.js'
-import { inputImages, writeImages } from './images.js'
+import { readDirection } from './directions-file.js'
+import { inputImages, pictureOption, writeImages } from './images.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
-import { pending } from './pending.js'
 
 export const shiftCommand = () => {
   const shift = command(
@@ -19,7 +18,7 @@ export const shiftCommand = () => {
         'one row: less to the left, more to the right',
       ],
       [
-        'shift --model runs/faces --images faces --direction attributes.json --name Smiling --out shifted',
+        'shift --model runs/faces --images faces --direction attributes.safetensors --name Smiling --out shifted',
         'one direction of several',
       ],
     ],
@@ -32,40 +31,16 @@ export const shiftCommand = () => {
     .requiredOption('--direction <file>', 'of glowflow direction')
     .option('--name <name>', 'which direction of a file that holds several')
     .option('--amounts <x,x>', 'how far; write = before a list that begins with a minus', numbers, [0, 1])
-    .option(
-      '--out <path>',
-      'a .png for one picture with all, any other name for a folder with a file for each',
-      'shifted.png',
-    )
+    .addOption(pictureOption('shifted.png'))
   return dataOptions(shift).action(
     async ({ model: path, device, batchSize, images, count, direction: file, name, amounts, out, json, ...typed }) => {
-      const direction = choose(await pending.loadDirections(file), file, name)
+      const direction = await readDirection(file, name)
       await using model = await loadModel(path, { device })
-      const shifted = await model.shift(await inputImages(model, { images, count }, await readData(typed)), direction, {
-        amounts,
-        batchSize,
-      })
+      const input = await inputImages(model, { images, count }, await readData(typed))
+      const shifted = await model.shift(input, direction, { amounts, batchSize })
       const files = await writeImages(out, shifted, { columns: amounts.length })
-      show(
-        {
-          json: { files, count: shifted.count, amounts },
-          text: `${shifted.count} images in ${out}, a row for each image`,
-        },
-        json,
-      )
+      const text = `${shifted.count} images in ${out}, a row for each image`
+      show({ json: { files, count: shifted.count, amounts }, text }, json)
     },
   )
-}
-
-function choose<T>(directions: Readonly<Record<string, T>>, file: string, name: string | undefined): T {
-  const names = Object.keys(directions)
-  if (name === undefined && names.length > 1)
-    throw usageError(`Expected --name, one of ${names.join(', ')}, as ${file} holds several`)
-  const chosen = directions[name ?? names[0] ?? '']
-  if (chosen === undefined)
-    throw fileError(
-      file,
-      `it holds ${names.join(', ') || 'no direction'}${name === undefined ? '' : ` but not ${name}`}`,
-    )
-  return chosen
 }

@@ -1,6 +1,6 @@
 /** `glowflow train` */
 
-import { access, mkdir, writeFile } from 'node:fs/promises'
+import { access, mkdir } from 'node:fs/promises'
 import { basename, dirname, join, relative, resolve } from 'node:path'
 
 import { Option } from '@commander-js/extra-typings'
@@ -17,6 +17,7 @@ import {
 import { command, note } from './command.js'
 import { openDataAloud } from './data-source.js'
 import { exitCode, fileError, usageError } from './failure.js'
+import { writeWhole } from './files.js'
 import { pending } from './pending.js'
 import { duration, Progress } from './progress.js'
 import { type DataSettings, paths, readSettings, settingOptions, type Settings, typedOptions } from './settings.js'
@@ -197,7 +198,7 @@ async function keep(settings: Settings, folder: string): Promise<void> {
   )
   const kept = { ...settings, data: { ...rest, ...Object.fromEntries(absolute) }, train: { ...settings.train, folder } }
   await mkdir(folder, { recursive: true })
-  await writeFile(join(folder, settingsFile), `${JSON.stringify(kept, null, 2)}\n`)
+  await writeWhole(join(folder, settingsFile), `${JSON.stringify(kept, null, 2)}\n`)
 }
 
 function sentence({ step, loss, reason, seconds }: TrainSummary, folder: string): string {
