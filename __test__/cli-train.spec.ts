@@ -117,9 +117,9 @@ test('a model is trained, and what it gives is what the API gives', async (t) =>
   t.true(seconds > 0)
   t.deepEqual(score, await model.evaluate(imagesInMemory(images), { limit: 20, seed: 5 }))
 
-  const two = ['--having', data, '--without', join(data, 'dark-images-idx3-ubyte'), '--out', 'darker.json']
+  const two = ['--having', data, '--without', join(dir, 'dark'), '--out', 'darker.json']
   const dark = { ...images, data: images.data.map((value) => value >> 1) }
-  await writeIdx(join(data, 'dark-images-idx3-ubyte'), dark)
+  await writeIdx(join(dir, 'dark'), dark)
   t.deepEqual(await run(['direction', ...of, ...two]), { file: 'darker.json', directions: ['direction'] })
   const direction = directionFromJSON(JSON.parse(await readFile(join(dir, 'darker.json'), 'utf8')))
   t.deepEqual(direction.data, (await model.direction(images, dark)).data)

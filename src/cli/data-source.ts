@@ -114,7 +114,7 @@ async function idxPart(folder: string, part: Part): Promise<string> {
   const files = (await entries(folder)).map(({ name }) => name).filter((name) => idxImages.test(name))
   const ofPart = part === 'test' ? /^(t10k|test)/ : /^train/
   const chosen = files.find((name) => ofPart.test(name)) ?? (files.length === 1 ? files[0] : undefined)
-  if (chosen === undefined) throw fileError(folder, `it holds no *images-idx3-ubyte of the ${part} part`)
+  if (chosen === undefined) throw fileError(folder, `it holds no *images-idx3-ubyte of the ${part} part: say --part, or name the file`)
   return join(folder, chosen)
 }
 
