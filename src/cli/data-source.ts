@@ -14,35 +14,27 @@ import type { DataSettings, Format } from './settings.js'
 
 type Part = 'train' | 'test'
 
-/** A dataset, and what it was read from. */
-export interface Source {
-  readonly data: Dataset
-  /** For people, such as `MNIST's kind of IDX files in data/mnist: 60000 images of 32x32x1`. */
-  readonly found: string
-}
-
-/** The images of `--data`. `part` is the one to take, where the settings do not say, of folders that hold two. */
-export async function openData(settings: DataSettings, part: Part): Promise<Source> {
+/** The images of `--data`; people are told what was found. `part` is the one to take, where the settings do not say, of two. */
+export async function openData(settings: DataSettings, part: Part): Promise<Dataset> {
   const { path, format, part: wanted = part, attributeFile, evalPath: _, evalFraction: __, ...options } = settings
   if (path === undefined) throw usageError('Expected --data <path> to say where the images are')
-  const opened = await openers[format ?? (await detect(path))](resolve(path), wanted, options, attributeFile)
-  const { length, height, width, channels, classes } = opened.data
+  const { data, found } = await openers[format ?? (await detect(path))](resolve(path), wanted, options, attributeFile)
+  const { length, height, width, channels, classes } = data
   const of = classes ? ` of ${classes.length} classes` : ''
-  return { ...opened, found: `${opened.found}: ${length} images of ${height}x${width}x${channels}${of}` }
-}
-
-/** As {@link openData}, and tells people what was found. */
-export async function openDataAloud(settings: DataSettings, part: Part): Promise<Dataset> {
-  const { data, found } = await openData(settings, part)
-  note(found)
+  note(`${found}: ${length} images of ${height}x${width}x${channels}${of}`)
   return data
 }
 
-/** As {@link openDataAloud}, grey images as colour where the model's are. */
+/** As {@link openData}, grey images as colour where the model's are. */
 export const openForModel = (model: FlowModel, settings: DataSettings, part: Part): Promise<Dataset> =>
-  openDataAloud({ channels: model.config.channels as 1 | 3 | 4, ...settings }, part)
+  openData({ channels: model.config.channels as 1 | 3 | 4, ...settings }, part)
 
-type Open = (path: string, part: Part, options: DatasetOptions, attributes?: string) => Promise<Source>
+type Open = (
+  path: string,
+  part: Part,
+  options: DatasetOptions,
+  attributes?: string,
+) => Promise<{ data: Dataset; found: string }>
 const openers: Readonly<Record<Format, Open>> = {
   async idx(path, part, options) {
     const images = (await stat(path)).isDirectory() ? await idxPart(path, part) : path
@@ -59,7 +51,7 @@ const openers: Readonly<Record<Format, Open>> = {
   async celeba(path, _, options, given) {
     const attributes = given ?? (await attributeList(path))
     if (attributes === undefined)
-      throw fileError(path, 'there is no list_attr_*.txt in it or beside it: name it with --attribute-file')
+      throw fileError(path, 'there is no list_attr_* file in it or beside it: name it with --attribute-file')
     const inner = (await readdir(path, { withFileTypes: true })).find(
       (entry) => entry.isDirectory() && /img|images/.test(entry.name),
     )
@@ -72,7 +64,7 @@ const openers: Readonly<Record<Format, Open>> = {
 }
 
 /** What a path holds, by the names and first bytes of its files. */
-export async function detect(path: string): Promise<Format> {
+async function detect(path: string): Promise<Format> {
   if (!(await stat(path)).isDirectory()) {
     if (await isIdx(path)) return 'idx'
     throw fileError(path, 'it is neither an IDX file of images nor a folder')
@@ -114,7 +106,8 @@ async function idxPart(folder: string, part: Part): Promise<string> {
   const files = (await entries(folder)).map(({ name }) => name).filter((name) => idxImages.test(name))
   const ofPart = part === 'test' ? /^(t10k|test)/ : /^train/
   const chosen = files.find((name) => ofPart.test(name)) ?? (files.length === 1 ? files[0] : undefined)
-  if (chosen === undefined) throw fileError(folder, `it holds no *images-idx3-ubyte of the ${part} part: say --part, or name the file`)
+  if (chosen === undefined)
+    throw fileError(folder, `it holds no *images-idx3-ubyte of the ${part} part: say --part, or name the file`)
   return join(folder, chosen)
 }
 
@@ -129,10 +122,13 @@ async function labelsBeside(images: string): Promise<string | undefined> {
 async function attributeList(path: string): Promise<string | undefined> {
   for (const folder of [path, dirname(path)]) {
     // oxlint-disable-next-line no-await-in-loop -- The second folder is looked at only if the first has none.
-    const found = (await entries(folder)).find(({ name }) => /^list_attr_.*\.txt$/.test(name))
+    const found = (await entries(folder)).find(({ name }) => attributeFile.test(name))
     if (found) return join(folder, found.name)
   }
   return undefined
 }
+
+/** As CelebA and CelebA-HQ call it. */
+const attributeFile = /^list_attr_.*\.(txt|csv)$|attribute-anno\.txt$/i
 
 const entries = (folder: string): Promise<Dirent[]> => readdir(folder, { withFileTypes: true })

@@ -15,7 +15,7 @@ import {
   type TrainSummary,
 } from '../index.js'
 import { command, note } from './command.js'
-import { openDataAloud } from './data-source.js'
+import { openData } from './data-source.js'
 import { exitCode, fileError, usageError } from './failure.js'
 import { writeWhole } from './files.js'
 import { pending } from './pending.js'
@@ -24,7 +24,7 @@ import { type DataSettings, paths, readSettings, settingOptions, type Settings, 
 
 /** In the run folder: everything that was asked for, as a file that `--config` takes. */
 const settingsFile = 'settings.json'
-const every = 500
+const every = 1000
 
 const data = paths('data')
 /** `--seed` sets two of them, `--channels` those of the data, which the model follows. */
@@ -169,14 +169,14 @@ async function openParts(settings: DataSettings): Promise<{ train: Dataset; held
   const { evalPath, evalFraction } = settings
   if (evalPath !== undefined && evalFraction !== undefined)
     throw usageError('Expected --eval-data or --eval-fraction but received both')
-  const all = await openDataAloud(settings, 'train')
+  const all = await openData(settings, 'train')
   if (evalFraction !== undefined) {
     const [train, heldOut] = all.split([1 - evalFraction, evalFraction])
     return { train, heldOut }
   }
   if (evalPath === undefined) return { train: all }
-  const { format: _, part: __, ...rest } = settings
-  return { train: all, heldOut: await openDataAloud({ ...rest, path: evalPath }, 'test') }
+  const { part: _, ...rest } = settings
+  return { train: all, heldOut: await openData({ ...rest, path: evalPath }, 'test') }
 }
 
 function toOptions({ train = {} }: Settings, folder: string, heldOut: Dataset | undefined): TrainOptions {
