@@ -66,6 +66,11 @@ test('every setting that a file can hold has a sentence and an option, and those
     held.filter((path) => !(path in about)),
     [],
   )
+  const known = new Set(all.map(([path]) => path))
+  t.deepEqual(
+    Object.keys(about).filter((path) => !known.has(path)),
+    [],
+  )
   const options = (['model', 'train', 'data'] as const).flatMap((section) => settingOptions('', paths(section)))
   const names = options.map(({ long }) => long!)
   const twice = names.filter((name, index) => names.indexOf(name) !== index)

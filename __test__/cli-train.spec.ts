@@ -53,7 +53,7 @@ test('a model is trained, and what it gives is what the API gives', async (t) =>
   t.true(path.startsWith(join(dir, 'run', 'checkpoints')))
   t.deepEqual((await readdir(join(dir, 'run', 'samples'))).length, 2)
 
-  const of = ['--model', path, '--device', 'cpu', '--json']
+  const of = ['--model', 'run', '--device', 'cpu', '--json']
   const run = async (args: string[]) => {
     const { code, stdout, stderr } = await glowflow(args, dir)
     t.is(code, 0, stderr)
@@ -144,6 +144,29 @@ test('a model is trained, and what it gives is what the API gives', async (t) =>
   const again = await glowflow(['train', '--data', data, ...small, '--steps', '1', '--out', 'run'], dir)
   t.is(again.code, 2)
   t.regex(again.stderr, /holds a run already: go on with --resume/)
+})
+
+test('a run goes on as if it had never been cut, and one that has finished says so', async (t) => {
+  const dir = await folder(t)
+  const data = ['--data', await idxFolder(dir, 64), '--eval-fraction', '0.25', '--eval-every', '5']
+  const [whole, cut] = await Promise.all([
+    glowflow(['train', ...data, ...small, '--steps', '16', '--out', 'whole', '--json'], dir),
+    glowflow(['train', ...data, ...small, '--steps', '6', '--out', 'cut', '--json'], dir),
+  ])
+  t.deepEqual([whole.code, cut.code], [0, 0], whole.stderr + cut.stderr)
+  const rest = await glowflow(['train', '--resume', 'cut', '--steps', '16', '--json'], dir)
+  t.is(rest.code, 0, rest.stderr)
+  const scores = (stdout: string) => events(stdout).filter((event) => event.type === 'evaluation-end' && event.step > 6)
+  t.is(scores(whole.stdout).length, 3)
+  t.deepEqual(scores(rest.stdout), scores(whole.stdout))
+  const [finished, model, out] = await Promise.all([
+    glowflow(['train', '--resume', join('cut', 'checkpoints')], dir),
+    glowflow(['train', '--resume', 'whole', '--hidden', '3'], dir),
+    glowflow(['train', '--resume', 'whole', '--seed', '3'], dir),
+  ])
+  t.is(finished.stdout, 'The run has finished at step 16 already: raise --steps, --epochs or --seconds to go on.\n')
+  t.deepEqual([finished.code, model.code, out.code], [0, 2, 2])
+  t.regex(model.stderr, /Expected no --hidden with --resume/)
 })
 
 test('for people: no escape codes without a terminal, results on stdout, the rest on stderr', async (t) => {

@@ -1,27 +1,13 @@
 /** Calls that the API is about to have, as they will be typed there. This file goes when it has them. */
 
 import * as api from '../index.js'
-import type {
-  Dataset,
-  DatasetOptions,
-  Direction,
-  FlowModel,
-  Images,
-  PathLike,
-  TrainingRun,
-  TrainOptions,
-} from '../index.js'
+import type { Dataset, DatasetOptions, Direction, FlowModel, Images, PathLike } from '../index.js'
 
 interface Pending {
   imageFolder(folder: PathLike, options?: DatasetOptions): Promise<Dataset>
   cifar10(folder: PathLike, part: 'train' | 'test', options?: DatasetOptions): Promise<Dataset>
   celebA(files: { images: PathLike; attributes: PathLike }, options?: DatasetOptions): Promise<Dataset>
   readImages(files: readonly PathLike[], options?: DatasetOptions): Promise<Images>
-  resumeTraining(
-    checkpoint: PathLike,
-    data: Dataset,
-    options?: Partial<TrainOptions> & { device?: api.DeviceLike },
-  ): Promise<{ model: FlowModel; run: TrainingRun }>
   saveDirections(file: PathLike, directions: Readonly<Record<string, Direction>>): Promise<void>
   loadDirections(file: PathLike): Promise<Record<string, Direction>>
 }

@@ -30,7 +30,7 @@ export type Format = (typeof formats)[number]
 
 type Within<T> = Partial<Omit<NonNullable<T>, 'data' | 'folder'>>
 /** The training options that a file can hold. */
-export interface TrainSettings extends Omit<TrainOptions, 'signal' | 'evaluate' | 'checkpoint' | 'sample'> {
+export interface TrainSettings extends Omit<TrainOptions, 'signal' | 'folder' | 'evaluate' | 'checkpoint' | 'sample'> {
   folder?: string
   evaluate?: Within<TrainOptions['evaluate']>
   checkpoint?: Within<TrainOptions['checkpoint']>
@@ -54,7 +54,6 @@ export const sections: { readonly [Section in keyof Required<Settings>]: Rules }
   model: loosely(glowRules),
   train: {
     ...loosely(trainRules, 'signal'),
-    folder: is.path,
     evaluate: within(trainRules.evaluate),
     checkpoint: within(trainRules.checkpoint),
     sample: within(trainRules.sample),

@@ -7,6 +7,7 @@ import { Option } from '@commander-js/extra-typings'
 
 import {
   createGlow,
+  resumeTraining,
   type Dataset,
   type FlowModel,
   type TrainEvent,
@@ -18,13 +19,11 @@ import { command, note } from './command.js'
 import { openData } from './data-source.js'
 import { exitCode, fileError, usageError } from './failure.js'
 import { writeWhole } from './files.js'
-import { pending } from './pending.js'
 import { duration, Progress } from './progress.js'
 import { type DataSettings, paths, readSettings, settingOptions, type Settings, typedOptions } from './settings.js'
 
 /** In the run folder: everything that was asked for, as a file that `--config` takes. */
 const settingsFile = 'settings.json'
-const every = 1000
 
 const data = paths('data')
 /** `--seed` sets two of them, `--channels` those of the data, which the model follows. */
@@ -138,9 +137,10 @@ async function goOn(typed: Readonly<Record<string, unknown>>, path: string): Pro
   const { train, heldOut } = await openParts(settings.data ?? {})
   const options = toOptions(settings, folder, heldOut)
   const device = settings.model?.device
-  const { model, run } = await pending.resumeTraining(resolve(path), train, { ...options, ...(device && { device }) })
+  const { model, run } = await resumeTraining(path, train, { ...options, ...(device && { device }) })
   note(`Glow of ${model.parameterCount} weights on ${model.device.label}, from step ${model.step} of ${folder}`)
-  return follow(model, run, settings, folder, options)
+  // Seconds before a resumption count, and are not known here: how many are left cannot be said.
+  return follow(model, run, settings, folder, { ...options, seconds: undefined })
 }
 
 /** Listens before anything else: an event that nobody waits for is gone. */
@@ -180,13 +180,12 @@ async function openParts(settings: DataSettings): Promise<{ train: Dataset; held
 }
 
 function toOptions({ train = {} }: Settings, folder: string, heldOut: Dataset | undefined): TrainOptions {
-  const { folder: _, evaluate, checkpoint, sample, ...rest } = train
+  const { evaluate, ...rest } = train
   if (evaluate && !heldOut) throw usageError('Expected --eval-data or --eval-fraction to say what is to be scored')
   return {
     ...rest,
-    ...(heldOut && { evaluate: { every, ...evaluate, data: heldOut } }),
-    checkpoint: { every, ...checkpoint, folder: join(folder, 'checkpoints') },
-    sample: { every, ...sample, folder: join(folder, 'samples') },
+    folder,
+    ...(heldOut && { evaluate: { every: 1000, ...evaluate, data: heldOut } }),
   }
 }
 
