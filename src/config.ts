@@ -8,7 +8,7 @@ import { type DeviceLike, deviceRule } from './device.js'
 import { engineSays } from './error.js'
 import { check } from './options.js'
 import * as is from './rules.js'
-import type { Rule, Rules } from './rules.js'
+import type { Rules } from './rules.js'
 import { type Precision, precisionRule } from './task.js'
 
 export interface ImageShape {
@@ -52,15 +52,9 @@ export interface GlowOptions extends ImageShape, CommonOptions {
 /** Every option, defaults filled in: `createGlow(model.config)` builds the same model again. */
 export type ModelConfig = { readonly kind: 'glow' } & Readonly<Required<Omit<GlowOptions, 'device'>>>
 
-const side = is.integer(1)
-const imageSizeRule: Rule = {
-  expected: 'an integer of at least 1 or [height, width]',
-  accepts: (value) => side.accepts(value) || (Array.isArray(value) && value.length === 2 && value.every(side.accepts)),
-  schema: { anyOf: [side.schema, { type: 'array', items: side.schema, minItems: 2, maxItems: 2 }] },
-}
 export const glowRules: Rules<GlowOptions & { kind?: 'glow' }> = {
   kind: is.oneOf('glow'),
-  imageSize: is.required(imageSizeRule),
+  imageSize: is.required(is.size),
   channels: is.integer(0),
   device: deviceRule,
   seed: is.seed,

@@ -27,6 +27,12 @@ export const integer = (least: number, most = MOST): Rule => ({
   accepts: (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most,
   schema: { type: 'integer', minimum: least, maximum: most },
 })
+const side = integer(1)
+export const size: Rule = {
+  expected: 'an integer of at least 1 or [height, width]',
+  accepts: (value) => side.accepts(value) || (Array.isArray(value) && value.length === 2 && value.every(side.accepts)),
+  schema: { anyOf: [side.schema, { type: 'array', items: side.schema, minItems: 2, maxItems: 2 }] },
+}
 export const seed: Rule = integer(0, Number.MAX_SAFE_INTEGER)
 export const positive: Rule = {
   expected: 'a number above 0',

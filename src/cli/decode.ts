@@ -2,7 +2,7 @@
 
 import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
-import { pictureOption, writeImages } from './images.js'
+import { picturesOut, writeImages } from './images.js'
 import { loadLatents } from './latents-file.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
 
@@ -16,7 +16,7 @@ export const decodeCommand = () =>
     .addOption(batchSizeOption())
     .requiredOption('--latents <file>', 'a NumPy file of encode, or float32 of images x dims')
     .option('--columns <n>', 'images in a row of the picture (default: nearest to a square)', number)
-    .addOption(pictureOption('decoded'))
+    .addOption(picturesOut('decoded'))
     .action(async ({ model: path, device, batchSize, latents: file, columns, out, json }) => {
       const latents = await loadLatents(file)
       await using model = await loadModel(path, { device })

@@ -28,7 +28,7 @@ export const directionCommand = () => {
     .option('--attributes [name...]', 'one direction for each attribute of --data (or class), or for these')
     .option('--name <name>', 'what the direction of --having and --without is called', 'direction')
     .option('--out <file>', 'a .json for one direction, .safetensors for any number', 'direction.safetensors')
-  return dataOptions(direction).action(
+  return dataOptions(direction, 'train').action(
     async ({ model: path, device, batchSize, having, without, attributes, name, out, json, ...typed }) => {
       const data = await readData(typed)
       const two = having !== undefined && without !== undefined && attributes === undefined && data.path === undefined

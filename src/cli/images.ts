@@ -50,7 +50,7 @@ async function filesOf(path: string): Promise<string[]> {
 }
 
 /** Where {@link writeImages} writes. */
-export const pictureOption = (usual: string) =>
+export const picturesOut = (usual: string) =>
   new Option(
     '--out <path>',
     'a .png for one picture with all, any other name for a folder with a file for each',

@@ -4,11 +4,13 @@ import { Option } from '@commander-js/extra-typings'
 
 import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
-import { pictureOption, readFiles, writeImages } from './images.js'
+import { pictureOptions, readData } from './data-options.js'
+import { picturesOut, readFiles, writeImages } from './images.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
 
-export const interpolateCommand = () =>
-  command('interpolate', '--model <path> --from <file> --to <file> [options]', 'Turn one image into another.', [
+export const interpolateCommand = () => {
+  const usage = '--model <path> --from <file> --to <file> [options]'
+  const interpolate = command('interpolate', usage, 'Turn one image into another.', [
     [
       'interpolate --model runs/photos --from a.png --to b.png --out strip.png',
       'eight frames in a row, both images included',
@@ -19,7 +21,7 @@ export const interpolateCommand = () =>
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(batchSizeOption())
-    .requiredOption('--from <file...>', 'image files, of the size of the model')
+    .requiredOption('--from <file...>', 'image files, or folders of them')
     .requiredOption('--to <file...>', 'as many')
     .option('--frames <n>', 'images of a row, both ends included', number, 8)
     .addOption(
@@ -27,11 +29,15 @@ export const interpolateCommand = () =>
         .argParser((name) => name as 'linear')
         .default('linear' as const),
     )
-    .addOption(pictureOption('interpolation.png'))
-    .action(async ({ model: file, device, batchSize, from, to, frames, path, out, json }) => {
+    .addOption(picturesOut('interpolation.png'))
+  return pictureOptions(interpolate).action(
+    async ({ model: file, device, batchSize, from, to, frames, path, out, json, ...typed }) => {
+      const settings = await readData(typed)
       await using model = await loadModel(file, { device })
-      const ends = await Promise.all([readFiles(model, from), readFiles(model, to)])
+      const ends = await Promise.all([readFiles(model, from, settings), readFiles(model, to, settings)])
       const images = await model.interpolate(...ends, { frames, path, batchSize })
       const files = await writeImages(out, images, { columns: frames })
       show({ json: { files, count: images.count, frames }, text: `${images.count} frames in ${out}` }, json)
-    })
+    },
+  )
+}

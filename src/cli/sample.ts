@@ -2,7 +2,7 @@
 
 import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
-import { pictureOption, writeImages } from './images.js'
+import { picturesOut, writeImages } from './images.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
 
 export const sampleCommand = () =>
@@ -17,7 +17,7 @@ export const sampleCommand = () =>
     .option('--temperature <x>', 'below 1 trades variety for likelihood (default: 0.7)', number)
     .option('--seed <n>', 'the same seed gives the same images (default: drawn at random)', number)
     .option('--columns <n>', 'images in a row of the picture (default: nearest to a square)', number)
-    .addOption(pictureOption('samples.png'))
+    .addOption(picturesOut('samples.png'))
     .action(async ({ model: path, device, out, columns, json, ...options }) => {
       await using model = await loadModel(path, { device })
       const { count, temperature, seed, batchSize } = options

@@ -128,7 +128,8 @@ export const about: Readonly<Record<string, string>> = {
   'data.randomCrop': 'crop to this size, drawn anew in each epoch; about the centre when scoring',
   'data.pad': 'pixels of background added on every side (default: 0)',
   'data.background': 'behind transparent pixels and padding, red,green,blue (default: 0,0,0)',
-  'data.channels': 'make grey images colour or a missing alpha opaque: 1, 3 or 4 (default: as stored)',
+  'data.channels':
+    'turn grey images into colour, colour into grey: 1, 3 or 4 (default: 3 for picture files, else as stored)',
   'data.evalPath': 'held-out images to score during training, of the same kind as --data',
   'data.evalFraction': 'part of the data that is held out and scored instead',
 }

@@ -4,7 +4,7 @@ import { loadModel } from '../index.js'
 import { command, number, numbers, show } from './command.js'
 import { dataOptions, readData } from './data-options.js'
 import { readDirection } from './directions-file.js'
-import { inputImages, pictureOption, writeImages } from './images.js'
+import { inputImages, picturesOut, writeImages } from './images.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
 
 export const shiftCommand = () => {
@@ -31,7 +31,7 @@ export const shiftCommand = () => {
     .requiredOption('--direction <file>', 'of glowflow direction')
     .option('--name <name>', 'which direction of a file that holds several')
     .option('--amounts <x,x>', 'how far; write = before a list that begins with a minus', numbers, [0, 1])
-    .addOption(pictureOption('shifted.png'))
+    .addOption(picturesOut('shifted.png'))
   return dataOptions(shift).action(
     async ({ model: path, device, batchSize, images, count, direction: file, name, amounts, out, json, ...typed }) => {
       const direction = await readDirection(file, name)
