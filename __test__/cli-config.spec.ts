@@ -6,7 +6,9 @@ import test from 'ava'
 import { createGlow, GlowError } from 'glowflow'
 
 import { configSchema } from '../dist/cli/schema.js'
-import { about, leaves, paths, readSettings, sections, settingOptions } from '../dist/cli/settings.js'
+import { readSettings } from '../dist/cli/config-file.js'
+import { settingOptions } from '../dist/cli/flags.js'
+import { about, leaves, paths, sections } from '../dist/cli/settings.js'
 import { folder } from './helpers.js'
 
 const schema = configSchema()

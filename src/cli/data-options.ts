@@ -2,7 +2,9 @@
 
 import type { Command, OptionValues } from '@commander-js/extra-typings'
 
-import { type DataSettings, paths, readSettings, settingOptions } from './settings.js'
+import { readSettings } from './config-file.js'
+import { settingOptions } from './flags.js'
+import { type DataSettings, paths } from './settings.js'
 
 const ofTraining = ['data.evalPath', 'data.evalFraction', 'data.randomCrop']
 const ofDataSets = ['data.path', 'data.format', 'data.part', 'data.attributeFile']

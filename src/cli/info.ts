@@ -14,10 +14,12 @@ import {
   type TrainOptions,
 } from '../index.js'
 import { command, note, number, show, table } from './command.js'
+import { readSettings } from './config-file.js'
 import { usageError } from './failure.js'
+import { settingOptions } from './flags.js'
 import { deviceOption, modelOption } from './model.js'
 import { duration } from './progress.js'
-import { paths, readSettings, settingOptions } from './settings.js'
+import { paths } from './settings.js'
 
 const wanted = paths('model', ['model.device'])
 

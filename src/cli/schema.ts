@@ -1,5 +1,6 @@
 /** The JSON schema of `--config`, from the rules that check it. */
 
+import * as is from '../rules.js'
 import type { Rules, Schema } from '../rules.js'
 import { about, sections } from './settings.js'
 
@@ -11,7 +12,7 @@ export function configSchema(): Schema {
     type: 'object',
     additionalProperties: false,
     properties: {
-      $schema: { type: 'string' },
+      $schema: is.path.schema,
       ...Object.fromEntries(Object.entries(sections).map(([section, rules]) => [section, ofRules(rules, section)])),
     },
   }

@@ -3,18 +3,12 @@
  * Names and checks are the API's own; a sentence about each is here, for `--help` and for the schema.
  */
 
-import { readFile } from 'node:fs/promises'
-
-import { Option } from '@commander-js/extra-typings'
-
 import { glowRules } from '../config.js'
 import { datasetRules } from '../data.js'
-import { GlowError, type DatasetOptions, type GlowOptions, type TrainOptions } from '../index.js'
-import { check } from '../options.js'
+import type { DatasetOptions, GlowOptions, TrainOptions } from '../index.js'
 import * as is from '../rules.js'
-import type { Rule, Rules, Schema } from '../rules.js'
+import type { Rule, Rules } from '../rules.js'
 import { trainRules } from '../training.js'
-import { CliError, exitCode, fileError } from './failure.js'
 
 /** Where images come from, and how they are made ready. */
 export interface DataSettings extends DatasetOptions {
@@ -134,141 +128,17 @@ export const about: Readonly<Record<string, string>> = {
   'data.evalFraction': 'part of the data that is held out and scored instead',
 }
 
-/** Where an option's name is not the last word of its path. */
-const names: Readonly<Record<string, string>> = {
-  'train.folder': 'out',
-  'train.optimizer.name': 'optimizer',
-  'train.evaluate.every': 'eval-every',
-  'train.evaluate.limit': 'eval-limit',
-  'train.checkpoint.every': 'checkpoint-every',
-  'train.checkpoint.keep': 'keep-checkpoints',
-  'train.sample.every': 'sample-every',
-  'train.sample.count': 'sample-count',
-  'train.sample.temperature': 'sample-temperature',
-  'data.path': 'data',
-  'data.evalPath': 'eval-data',
-}
-
-export const kebab = (name: string): string => name.replace(/[A-Z0-9]+/g, (part) => `-${part.toLowerCase()}`)
-const nameOf = (path: string): string => names[path] ?? kebab(path.slice(path.lastIndexOf('.') + 1))
-
 /** Every setting that is no set of settings, with its path. */
 export function leaves(rules: Rules, prefix: string): [path: string, rule: Rule][] {
   return Object.entries(rules).flatMap(([name, rule]): [string, Rule][] =>
     rule.rules ? leaves(rule.rules, `${prefix}${name}.`) : [[prefix + name, rule]],
   )
 }
-const ruleOf = new Map(Object.entries(sections).flatMap(([section, rules]) => leaves(rules, `${section}.`)))
+export const ruleOf = new Map(Object.entries(sections).flatMap(([section, rules]) => leaves(rules, `${section}.`)))
 
 /** The settings of a section that have an option, all or but `without`, in the order of their sentences. */
 export function paths(section: keyof Settings, without: readonly string[] = []): string[] {
   return Object.keys(about).filter(
     (path) => path.startsWith(`${section}.`) && ruleOf.has(path) && !without.includes(path),
   )
-}
-
-/** Options for the command line. */
-export function settingOptions(heading: string, wanted: readonly string[]): Option[] {
-  return wanted.flatMap((path) => {
-    const [name, { schema = {} }] = [nameOf(path), ruleOf.get(path)!]
-    const choices = isNames(schema) ? `: ${schema['enum'].join(', ')}` : ''
-    const flags = schema['type'] === 'boolean' ? [`--${name}`, `--no-${name}`] : [`--${name} <${valueOf(schema)}>`]
-    return flags.map((flag) => {
-      const option = new Option(
-        flag,
-        flag.startsWith('--no-') ? `not --${name}` : about[path]!.replace(/(?= \(default|$)/, choices),
-      )
-      return option.helpGroup(heading)
-    })
-  })
-}
-
-function isNames(schema: Schema): schema is { enum: string[] } {
-  return Array.isArray(schema['enum']) && typeof schema['enum'][0] === 'string'
-}
-
-function valueOf(schema: Schema): string {
-  const { type, anyOf, pattern, minItems } = schema
-  if (type === 'array')
-    return Array<string>(minItems as number)
-      .fill('n')
-      .join(',')
-  if (anyOf) return 'size'
-  if (pattern === is.path.schema!['pattern']) return 'path'
-  return type === 'string' || isNames(schema) ? 'name' : 'n'
-}
-
-/** What was typed, as the API takes it. What is not understood stays text, and the API refuses it with its own sentence. */
-function parse(typed: unknown, { schema = {} }: Rule): unknown {
-  if (typeof typed !== 'string' || schema['type'] === 'string' || isNames(schema)) return typed
-  const parts = typed.split(schema['anyOf'] ? 'x' : ',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)))
-  if (parts.some(Number.isNaN)) return typed
-  return parts.length === 1 ? parts[0] : parts
-}
-
-/** The settings of a file, if any, with those of the command line over them, checked. */
-export async function readSettings(
-  typed: Readonly<Record<string, unknown>>,
-  wanted: readonly string[],
-  file?: string,
-): Promise<Settings> {
-  const settings = file === undefined ? {} : await readConfig(file)
-  for (const path of wanted) {
-    const value = typed[camel(nameOf(path))]
-    if (value !== undefined) put(settings, path.split('.'), parse(value, ruleOf.get(path)!))
-  }
-  check(settings, configRules)
-  return settings
-}
-
-const camel = (name: string): string => name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
-
-function put(into: object, [name = '', ...rest]: string[], value: unknown): void {
-  if (rest.length === 0) Object.assign(into, { [name]: value })
-  else {
-    const inner: unknown = Reflect.get(into, name)
-    const next = is.object.accepts(inner) ? { ...(inner as object) } : {}
-    Object.assign(into, { [name]: next })
-    put(next, rest, value)
-  }
-}
-
-const configRules: Rules<Settings> = {
-  model: is.nested(sections.model),
-  train: is.nested(sections.train),
-  data: is.nested(sections.data),
-}
-
-async function readConfig(file: string): Promise<Settings> {
-  const text = await readFile(file, 'utf8')
-  let config: unknown
-  try {
-    config = JSON.parse(text)
-  } catch (error) {
-    throw fileError(file, `it is not JSON (${(error as Error).message})`)
-  }
-  try {
-    check(config as Settings & { $schema?: string }, { $schema: is.path, ...configRules })
-  } catch (error) {
-    if (!GlowError.isInstance(error)) throw error
-    throw new CliError(`${file}: ${error.message}`, error.code, exitCode.usage)
-  }
-  const { $schema: _, ...settings } = config as Settings & { $schema?: string }
-  return settings
-}
-
-/** The options for these settings that were typed. */
-export const typedOptions = (typed: Readonly<Record<string, unknown>>, wanted: readonly string[]): string[] =>
-  wanted
-    .map(nameOf)
-    .filter((name) => typed[camel(name)] !== undefined)
-    .map((name) => `--${name}`)
-
-/** How an option of the API was given on the command line, if it was. */
-export function flagOf(option: string, typed: (name: string) => boolean): string | undefined {
-  const section = option.split('.')[0]!
-  const candidates = section in sections ? [option] : Object.keys(sections).map((name) => `${name}.${option}`)
-  const known = candidates.filter((path) => ruleOf.has(path)).map(nameOf)
-  const name = [...known, kebab(option)].find((flag) => typed(camel(flag)))
-  return name && `--${name}`
 }

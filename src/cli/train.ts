@@ -16,11 +16,13 @@ import {
   type TrainSummary,
 } from '../index.js'
 import { command, note } from './command.js'
+import { readSettings } from './config-file.js'
 import { openData } from './data-source.js'
 import { exitCode, fileError, usageError } from './failure.js'
 import { writeWhole } from './files.js'
+import { settingOptions, typedOptions } from './flags.js'
 import { duration, Progress } from './progress.js'
-import { type DataSettings, paths, readSettings, settingOptions, type Settings, typedOptions } from './settings.js'
+import { type DataSettings, paths, type Settings } from './settings.js'
 
 /** In the run folder: everything that was asked for, as a file that `--config` takes. */
 const settingsFile = 'settings.json'
