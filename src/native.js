@@ -773,7 +773,7 @@ if (
   }
 }
 
-const { Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, addDirection, createGlow, estimateMemory, glowProblems, idxFiles, imagesInMemory, interpolateLatents, listDevices, loadDirections, loadModel, openDevice, pngGrid, readCheckpoint, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
+const { Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, addDirection, createGlow, estimateMemory, glowProblems, idxFiles, imagesInMemory, interpolateLatents, layers, listDevices, loadDirections, loadModel, openDevice, pngGrid, readCheckpoint, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
 export { Call }
 export { Checkpoint }
 export { Dataset }
@@ -788,6 +788,7 @@ export { glowProblems }
 export { idxFiles }
 export { imagesInMemory }
 export { interpolateLatents }
+export { layers }
 export { listDevices }
 export { loadDirections }
 export { loadModel }

@@ -1,13 +1,12 @@
 /** `glowflow direction` */
 
-import { type Direction, type FlowModel, loadModel } from '../index.js'
+import { type Direction, loadModel } from '../index.js'
 import { command, show } from './command.js'
 import { dataOptions, readData } from './data-options.js'
 import { openForModel } from './data-source.js'
 import { holdsOne, writeDirections } from './directions-file.js'
 import { usageError } from './failure.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
-import type { PendingModel } from './pending.js'
 
 export const directionCommand = () => {
   const direction = command(
@@ -39,13 +38,10 @@ export const directionCommand = () => {
       const open = (from?: string) => openForModel(model, { ...data, ...(from && { path: from }) }, 'train')
       const directions: Record<string, Direction> = two
         ? { [name]: await model.direction(await open(having), await open(without), { batchSize }) }
-        : await directionsOf(model, await open(), { batchSize, ...(Array.isArray(attributes) && { only: attributes }) })
+        : await model.directions(await open(), { batchSize, ...(Array.isArray(attributes) && { only: attributes }) })
       await writeDirections(out, directions)
       const names = Object.keys(directions)
       show({ json: { file: out, directions: names }, text: `${names.join(', ')} in ${out}` }, json)
     },
   )
 }
-
-const directionsOf = (model: FlowModel, ...args: Parameters<PendingModel['directions']>) =>
-  (model as PendingModel).directions(...args)

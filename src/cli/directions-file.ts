@@ -3,10 +3,9 @@
 import { readFile } from 'node:fs/promises'
 import { extname } from 'node:path'
 
-import { type Direction, directionFromJSON, GlowError } from '../index.js'
+import { type Direction, directionFromJSON, GlowError, loadDirections, saveDirections } from '../index.js'
 import { fileError, usageError } from './failure.js'
 import { writeWhole } from './files.js'
-import { pending } from './pending.js'
 
 /** Whether a file of this name holds one direction, without its name. */
 export const holdsOne = (file: string): boolean => extname(file).toLowerCase() === '.json'
@@ -14,13 +13,13 @@ export const holdsOne = (file: string): boolean => extname(file).toLowerCase() =
 /** `directions` is one where the file {@link holdsOne}. */
 export async function writeDirections(file: string, directions: Readonly<Record<string, Direction>>): Promise<void> {
   if (holdsOne(file)) await writeWhole(file, JSON.stringify(Object.values(directions)[0]))
-  else await pending.saveDirections(file, directions)
+  else await saveDirections(file, directions)
 }
 
 /** The direction of this name, which may be left out where there is but one. */
 export async function readDirection(file: string, name: string | undefined): Promise<Direction> {
   if (holdsOne(file)) return readJson(file)
-  const directions = await pending.loadDirections(file)
+  const directions = await loadDirections(file)
   const names = Object.keys(directions)
   if (name === undefined && names.length > 1)
     throw usageError(`Expected --name to say which direction of ${file}: ${names.join(', ')}`)
