@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import test from 'ava'
@@ -144,6 +144,11 @@ test('a model is trained, and what it gives is what the API gives', async (t) =>
   const again = await glowflow(['train', '--data', data, ...small, '--steps', '1', '--out', 'run'], dir)
   t.is(again.code, 2)
   t.regex(again.stderr, /holds a run already: go on with --resume/)
+  // A folder that the engine refuses is left as it is.
+  await rm(join(dir, 'run', 'settings.json'))
+  const refused = await glowflow(['train', '--data', data, ...small, '--steps', '1', '--out', 'run'], dir)
+  t.regex(refused.stderr, /Expected a folder without checkpoints/)
+  t.false((await readdir(join(dir, 'run'))).includes('settings.json'))
 })
 
 test('a run goes on as if it had never been cut, and one that has finished says so', async (t) => {

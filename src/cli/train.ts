@@ -145,17 +145,24 @@ async function goOn(typed: Readonly<Record<string, unknown>>, path: string): Pro
   return follow(model, run, settings, folder, { ...options, seconds: undefined })
 }
 
-/** Listens before anything else: an event that nobody waits for is gone. */
-async function follow(
-  model: FlowModel,
-  run: TrainingRun,
+/** Listens at once: an event that nobody waits for is gone. */
+function follow(model: FlowModel, run: TrainingRun, settings: Settings, folder: string, limits: TrainOptions): Started {
+  const whole = { ...settings, model: { ...settings.model, ...model.config } }
+  return { model, run, events: keeping(run[Symbol.asyncIterator](), whole, folder), folder, limits }
+}
+
+/** The events of a run; the first says that the folder is the run's, and the settings are left in it. */
+async function* keeping(
+  events: AsyncIterator<TrainEvent>,
   settings: Settings,
   folder: string,
-  limits: TrainOptions,
-): Promise<Started> {
-  const iterator = run[Symbol.asyncIterator]()
-  await keep({ ...settings, model: { ...settings.model, ...model.config } }, folder)
-  return { model, run, events: { [Symbol.asyncIterator]: () => iterator }, folder, limits }
+): AsyncGenerator<TrainEvent> {
+  let kept = false
+  for await (const event of { [Symbol.asyncIterator]: () => events }) {
+    if (!kept) await keep(settings, folder)
+    kept = true
+    yield event
+  }
 }
 
 /** The run's folder, of itself or of something in it. */
