@@ -35,6 +35,8 @@ export interface FloatImages extends Omit<Images, 'data'> {
 export interface DatasetOptions {
   pad?: number
   background?: readonly [red: number, green: number, blue: number]
+  size?: number | readonly [height: number, width: number]
+  randomCrop?: number
   channels?: 1 | 3 | 4
 }
 
@@ -44,11 +46,27 @@ export interface Dataset {
   readonly width: number
   readonly channels: number
   readonly classes?: readonly string[]
-  batch(indices: readonly number[]): Promise<Images & { readonly labels?: Uint32Array }>
+  readonly attributes?: readonly string[]
+  readonly fingerprint: string
+  batch(
+    indices: readonly number[],
+  ): Promise<Images & { readonly labels?: Uint32Array; readonly attributes?: Uint8Array }>
   split<const F extends readonly number[]>(fractions: F, options?: { seed?: number }): { [I in keyof F]: Dataset }
 }
 
+export function imageFolder(folder: PathLike, options?: DatasetOptions): Promise<Dataset>
 export function idxFiles(files: { images: PathLike; labels?: PathLike }, options?: DatasetOptions): Promise<Dataset>
+export function cifar10(folder: PathLike, part: 'train' | 'test', options?: DatasetOptions): Promise<Dataset>
+export function celebA(files: { images: PathLike; attributes: PathLike }, options?: DatasetOptions): Promise<Dataset>
+export function customDataset(source: {
+  id: string
+  length: number
+  height: number
+  width: number
+  channels: number
+  classes?: readonly string[]
+  batch(indices: readonly number[]): Promise<Images & { labels?: ArrayLike<number> }>
+}): Dataset
 export function imagesInMemory(images: Images, labels?: ArrayLike<number>): Dataset
 
 export interface ImageShape {
@@ -256,6 +274,7 @@ export interface GridOptions {
   background?: readonly [red: number, green: number, blue: number]
 }
 export function pngGrid(images: Images, options?: GridOptions): Promise<Uint8Array>
+export function readImages(files: readonly PathLike[], options?: DatasetOptions): Promise<Images>
 export function writePngGrid(file: PathLike, images: Images, options?: GridOptions): Promise<void>
 
 export type GlowErrorCode =

@@ -96,7 +96,7 @@ test('a disk that is full while a checkpoint is written leaves the one before it
   const dir = await folder(t)
   const script = fileURLToPath(new URL('children/full-disk.ts', import.meta.url))
   // Files may not grow beyond this, as if the disk were full; the signal that goes with it is ignored.
-  const limited = `trap '' XFSZ; ulimit -f 96; exec "$@"`
+  const limited = `trap '' XFSZ; ulimit -f 300; exec "$@"`
   const args = ['-c', limited, 'sh', process.execPath, '--import=@oxc-node/core/register', script, dir]
   const { stdout } = await promisify(execFile)('sh', args)
   t.deepEqual(stdout.trim().split('\n'), ['small 4', 'CHECKPOINT_FAILED 8', 'ERR_GLOW_IO', 'latest step-00000004'])

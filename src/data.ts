@@ -4,34 +4,17 @@ import * as native from '#native'
 
 import { GlowError, engineSays } from './error.js'
 import { type Images, toBytes } from './images.js'
-import { check, checkOne, type PathLike, show, toPath } from './options.js'
+import { check, checkOne, show } from './options.js'
 import * as is from './rules.js'
-import type { Rule, Rules } from './rules.js'
+import type { Rule } from './rules.js'
 import { engine } from './task.js'
-
-/** How stored images become those of a dataset. */
-export interface DatasetOptions {
-  /** Pixels of background added on every side: MNIST's 28 become 32 with 2. @default 0 */
-  pad?: number
-  /** Behind transparent pixels and padding. @default black */
-  background?: readonly [red: number, green: number, blue: number]
-  /** Grey becomes colour and a missing alpha opaque, but colour never becomes grey. @default as stored */
-  channels?: 1 | 3 | 4
-}
-export const datasetRules: Rules<DatasetOptions> = {
-  pad: is.integer(0),
-  background: is.color,
-  channels: {
-    expected: '1, 3 or 4',
-    accepts: (value) => [1, 3, 4].includes(value as number),
-    schema: { enum: [1, 3, 4] },
-  },
-}
 
 /** Images with what the data say of them. */
 export interface LabelledImages extends Images {
   /** Class of each image, where the data have labels. */
   readonly labels?: Uint32Array
+  /** A row of 0 and 1 for each image, one for each attribute, where the data have them. */
+  readonly attributes?: Uint8Array
 }
 
 /** Images that can be read in any order. */
@@ -42,10 +25,15 @@ export interface Dataset {
   readonly channels: number
   /** Class names, in label order, where the data have labels. */
   readonly classes?: readonly string[]
+  /** Names of yes-or-no attributes, such as CelebA's 40, where the data have them. */
+  readonly attributes?: readonly string[]
+  /** Tells these images, in this order and with these options, from any others. */
+  readonly fingerprint: string
   /**
-   * The images of these indices, in this order.
+   * The images of these indices, in this order, always the same: a random crop is taken about the centre.
    *
-   * @throws `ERR_GLOW_OPTION` for an index that is not below `length`.
+   * @throws `ERR_GLOW_OPTION` for an index that is not below `length`; `ERR_GLOW_DATA` for an image that cannot be used, with
+   * its `index` and, where it has one, its `file`.
    */
   batch(indices: readonly number[]): Promise<LabelledImages>
   /**
@@ -56,12 +44,14 @@ export interface Dataset {
   split<const F extends readonly number[]>(fractions: F, options?: { seed?: number }): { [I in keyof F]: Dataset }
 }
 
-class EngineDataset implements Dataset {
+/** @internal */
+export class EngineDataset implements Dataset {
   readonly length: number
   readonly height: number
   readonly width: number
   readonly channels: number
   declare readonly classes?: readonly string[]
+  declare readonly attributes?: readonly string[]
   readonly #native: native.Dataset
 
   constructor(data: native.Dataset) {
@@ -70,13 +60,18 @@ class EngineDataset implements Dataset {
     this.width = data.width
     this.channels = data.channels
     if (data.classes) this.classes = data.classes
+    if (data.attributes) this.attributes = data.attributes
     this.#native = data
+  }
+
+  get fingerprint(): string {
+    return this.#native.fingerprint
   }
 
   async batch(indices: readonly number[]): Promise<LabelledImages> {
     checkOne('indices', indices, is.list('a list of integers of at least 0', is.integer(0).accepts))
-    const { images, labels } = await engine(() => this.#native.batch([...indices]))
-    return labels ? { ...images, labels } : images
+    const { images, labels, attributes } = await engine(() => this.#native.batch([...indices]))
+    return { ...images, ...(labels && { labels }), ...(attributes && { attributes }) }
   }
 
   split<const F extends readonly number[]>(fractions: F, options: { seed?: number } = {}): { [I in keyof F]: Dataset } {
@@ -111,34 +106,17 @@ function inMemory(what: string, images: Images, labels?: ArrayLike<number>): nat
   return engineSays(() => native.imagesInMemory(pixels, labels && toLabels(labels)))
 }
 
-function toLabels(labels: ArrayLike<number>): Uint32Array {
+/** Labels for the engine, which knows how large they may be. */
+export function toLabels(labels: ArrayLike<number>): Uint32Array {
   const values = Array.from(labels)
-  const wrong = values.find((label) => !is.integer(0).accepts(label))
-  if (wrong === undefined) return Uint32Array.from(values)
-  const details = { expected: 'integers of at least 0', received: show(wrong) }
+  const wrong = values.findIndex((label) => !is.integer(0).accepts(label))
+  if (wrong === -1) return Uint32Array.from(values)
+  const details = { expected: 'integers of at least 0', received: `${show(values[wrong])} for image ${wrong}` }
   throw GlowError.of(
     'ERR_GLOW_LABELS',
     `Expected ${details.expected} for labels but received ${details.received}`,
     details,
   )
-}
-
-/**
- * MNIST-style IDX files of unsigned bytes, plain or gzipped. They are read whole; the promise resolves once they are.
- *
- * @throws `ERR_GLOW_IO` where the system refuses, `ERR_GLOW_FILE` where a file holds something else or less than its header
- * says, `ERR_GLOW_LABELS` where there is not one label for each image.
- */
-export async function idxFiles(
-  files: { images: PathLike; labels?: PathLike },
-  options: DatasetOptions = {},
-): Promise<Dataset> {
-  check(files, { images: is.required(is.path), labels: is.path })
-  check(options, datasetRules)
-  const { images, labels } = files
-  const { background, ...rest } = options
-  const stored = { ...rest, ...(background && { background: [...background] }) }
-  return new EngineDataset(await engine(() => native.idxFiles(toPath(images), labels && toPath(labels), stored)))
 }
 
 /** Images that are in memory already. Copies the pixels. */

@@ -1,5 +1,7 @@
 /** The one place where failures become {@link GlowError}s: those found here and those that the engine reports. */
 
+import { inspect } from 'node:util'
+
 /** What went wrong; stable across versions, unlike the sentences. */
 export type GlowErrorCode =
   /** An option that is unknown or out of range; `option`, `expected`, `received`, and `problems` with every one of them. */
@@ -20,7 +22,7 @@ export type GlowErrorCode =
   | 'ERR_GLOW_FILE'
   /** The system refused: missing, no permission, no space; `path`, `errno`. */
   | 'ERR_GLOW_IO'
-  /** Data that cannot be used for what was asked; `what`, `index`, `reason`. */
+  /** Data that cannot be used for what was asked; `what`, `index`, `reason`, and `file` where it is a picture's. */
   | 'ERR_GLOW_DATA'
   /** Labels missing, refused or out of range; `expected`, `received`. */
   | 'ERR_GLOW_LABELS'
@@ -57,16 +59,26 @@ export class GlowError extends Error {
   /** What the sentence says, as fields; {@link GlowErrorCode} names them. */
   readonly details: Readonly<Record<string, unknown>>
 
-  private constructor(code: GlowErrorCode, message: string, details: Readonly<Record<string, unknown>>) {
-    super(message)
+  private constructor(
+    code: GlowErrorCode,
+    message: string,
+    details: Readonly<Record<string, unknown>>,
+    options?: ErrorOptions,
+  ) {
+    super(message, options)
     this.code = code
     this.details = details
     Object.defineProperty(this, brand, { value: true })
   }
 
   /** @internal */
-  static of(code: GlowErrorCode, message: string, details: Readonly<Record<string, unknown>> = {}): GlowError {
-    return new GlowError(code, message, details)
+  static of(
+    code: GlowErrorCode,
+    message: string,
+    details: Readonly<Record<string, unknown>> = {},
+    options?: ErrorOptions,
+  ): GlowError {
+    return new GlowError(code, message, details, options)
   }
 
   /** Holds across copies of the package, where `instanceof` does not. */
@@ -91,12 +103,30 @@ export function shapeError(what: string, expected: string, received: string): Gl
   })
 }
 
+/** What programs' own code has thrown, by its text, while that is on its way through the engine, which knows only text. */
+const sent = new Map<string, unknown>()
+/** More are not on their way: what no call or run brings back is forgotten. */
+const MOST_SENT = 64
+
+/** The text of a failure for the engine; the error that comes back of it has `error` as its cause. */
+export function sendFailure(error: unknown): string {
+  const text = error instanceof Error ? error.message || error.name : inspect(error)
+  sent.delete(text)
+  sent.set(text, error)
+  const [oldest] = sent.keys()
+  if (sent.size > MOST_SENT && oldest !== undefined) sent.delete(oldest)
+  return text
+}
+
 /** The binding puts `{ code, message, details }` as JSON into its errors' messages: only that survives a promise. */
 export function fromNative(error: unknown): unknown {
   if (!(error instanceof Error) || GlowError.isInstance(error)) return error
   try {
     const { code, message, details } = JSON.parse(error.message)
-    return GlowError.of(code, message, details)
+    if (code !== 'ERR_GLOW_DATA' || !sent.has(details.reason)) return GlowError.of(code, message, details)
+    const cause = sent.get(details.reason)
+    sent.delete(details.reason)
+    return GlowError.of(code, message, details, { cause })
   } catch {
     return GlowError.of('ERR_GLOW_INTERNAL', `Internal error, please report it: ${error.message}`, {
       message: error.message,

@@ -9,10 +9,12 @@
  */
 
 export type { CommonOptions, GlowOptions, ImageShape, ModelConfig } from './config.js'
-export { type Dataset, type DatasetOptions, idxFiles, imagesInMemory, type LabelledImages } from './data.js'
+export { customDataset, type CustomSource } from './custom.js'
+export { type Dataset, imagesInMemory, type LabelledImages } from './data.js'
 export { type Device, type DeviceInfo, type DeviceLike, type DeviceName, listDevices, openDevice } from './device.js'
 export { type Direction, directionFromJSON, type DirectionJson, loadDirections, saveDirections } from './direction.js'
 export { GlowError, type GlowErrorCode, type OptionProblem } from './error.js'
+export { celebA, cifar10, type DatasetOptions, idxFiles, imageFolder, readImages } from './files.js'
 export type { FloatImages, Images } from './images.js'
 export {
   addDirection,

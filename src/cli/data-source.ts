@@ -6,10 +6,9 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { createGunzip } from 'node:zlib'
 import { Readable } from 'node:stream'
 
-import { type Dataset, type DatasetOptions, type FlowModel, idxFiles } from '../index.js'
+import { celebA, cifar10, type Dataset, type DatasetOptions, type FlowModel, idxFiles, imageFolder } from '../index.js'
 import { fileError, usageError } from './failure.js'
 import { note } from './command.js'
-import { pending } from './pending.js'
 import type { DataSettings, Format } from './settings.js'
 
 type Part = 'train' | 'test'
@@ -19,9 +18,9 @@ export async function openData(settings: DataSettings, part: Part): Promise<Data
   const { path, format, part: wanted = part, attributeFile, evalPath: _, evalFraction: __, ...options } = settings
   if (path === undefined) throw usageError('Expected --data <path> to say where the images are')
   const { data, found } = await openers[format ?? (await detect(path))](resolve(path), wanted, options, attributeFile)
-  const { length, height, width, channels, classes } = data
-  const of = classes ? ` of ${classes.length} classes` : ''
-  note(`${found}: ${length} images of ${height}x${width}x${channels}${of}`)
+  const { length, height, width, channels, classes, attributes } = data
+  const more = [classes && `of ${classes.length} classes`, attributes && `with ${attributes.length} attributes`]
+  note([`${found}: ${length} images of ${height}x${width}x${channels}`, ...more.filter(Boolean)].join(' '))
   return data
 }
 
@@ -43,10 +42,10 @@ const openers: Readonly<Record<Format, Open>> = {
     return { data, found: `IDX file ${images}${labels ? ` with ${basename(labels)}` : ''}` }
   },
   async cifar10(path, part, options) {
-    return { data: await pending.cifar10(path, part, options), found: `CIFAR-10 in ${path}, ${part} part` }
+    return { data: await cifar10(path, part, options), found: `CIFAR-10 in ${path}, ${part} part` }
   },
   async folder(path, _, options) {
-    return { data: await pending.imageFolder(path, options), found: `Image files in ${path}` }
+    return { data: await imageFolder(path, options), found: `Image files in ${path}` }
   },
   async celeba(path, _, options, given) {
     const attributes = given ?? (await attributeList(path))
@@ -57,7 +56,7 @@ const openers: Readonly<Record<Format, Open>> = {
     )
     const images = inner ? join(path, inner.name) : path
     return {
-      data: await pending.celebA({ images, attributes }, options),
+      data: await celebA({ images, attributes }, options),
       found: `CelebA images in ${images} with ${attributes}`,
     }
   },

@@ -5,10 +5,9 @@ import { extname, join } from 'node:path'
 
 import { Option } from '@commander-js/extra-typings'
 
-import { type FlowModel, type GridOptions, type Images, writePngGrid } from '../index.js'
+import { type FlowModel, type GridOptions, type Images, readImages, writePngGrid } from '../index.js'
 import { openForModel } from './data-source.js'
 import { fileError, usageError } from './failure.js'
-import { pending } from './pending.js'
 import type { DataSettings } from './settings.js'
 
 const readable = ['.png', '.jpg', '.jpeg', '.webp']
@@ -39,7 +38,7 @@ export async function readFiles(model: FlowModel, paths: readonly string[], data
     evalFraction: ______,
     ...options
   } = data
-  return pending.readImages(files, { channels: model.config.channels as 1 | 3 | 4, ...options })
+  return readImages(files, { channels: model.config.channels as 1 | 3 | 4, ...options })
 }
 
 async function filesOf(path: string): Promise<string[]> {

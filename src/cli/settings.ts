@@ -4,7 +4,7 @@
  */
 
 import { glowRules } from '../config.js'
-import { datasetRules } from '../data.js'
+import { datasetRules } from '../files.js'
 import type { DatasetOptions, GlowOptions, TrainOptions } from '../index.js'
 import * as is from '../rules.js'
 import type { Rule, Rules } from '../rules.js'

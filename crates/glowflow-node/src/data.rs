@@ -1,12 +1,14 @@
 //! Datasets.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use glowflow::data::{self, IdxFiles, InMemory};
+use glowflow::data::{self, InMemory};
 use napi::Env;
-use napi::bindgen_prelude::{PromiseRaw, Uint32Array, Uint32ArraySlice};
+use napi::bindgen_prelude::{PromiseRaw, Uint8ArraySlice, Uint32Array, Uint32ArraySlice};
 use napi_derive::napi;
 
+use crate::custom::Stoppable;
 use crate::error::to_napi;
 use crate::images::{ByteImages, Pixels};
 use crate::task::{guard, spawn};
@@ -24,6 +26,16 @@ pub struct LabelledImages<'env> {
     pub images: ByteImages<'env>,
     /// Class of each.
     pub labels: Option<Uint32ArraySlice<'env>>,
+    /// A row of 0 and 1 for each.
+    pub attributes: Option<Uint8ArraySlice<'env>>,
+}
+
+impl Dataset {
+    /// As one call reads it.
+    pub(crate) fn during(&self, call: &glowflow::Call) -> Arc<dyn data::Dataset> {
+        let cancel = Arc::clone(&call.cancel);
+        Arc::new(Stoppable::new(self.inner.clone(), move || cancel.load(Ordering::Relaxed)))
+    }
 }
 
 #[napi]
@@ -58,6 +70,18 @@ impl Dataset {
         self.inner.classes().map(<[String]>::to_vec)
     }
 
+    /// Names of yes-or-no attributes.
+    #[napi(getter)]
+    pub fn attributes(&self) -> Option<Vec<String>> {
+        self.inner.attributes().map(<[String]>::to_vec)
+    }
+
+    /// Tells these images, in this order, from any others.
+    #[napi(getter)]
+    pub fn fingerprint(&self) -> String {
+        self.inner.fingerprint()
+    }
+
     /// The images of these indices, in this order.
     #[napi]
     pub fn batch<'env>(
@@ -72,7 +96,8 @@ impl Dataset {
             move || data.batch(&indices),
             |env, batch| {
                 let labels = batch.labels.map(|labels| Uint32ArraySlice::copy_from(env, labels)).transpose()?;
-                Ok(LabelledImages { images: ByteImages::new(env, batch.images)?, labels })
+                let attributes = batch.attributes.map(|rows| Uint8ArraySlice::copy_from(env, rows)).transpose()?;
+                Ok(LabelledImages { images: ByteImages::new(env, batch.images)?, labels, attributes })
             },
         )
     }
@@ -83,43 +108,6 @@ impl Dataset {
         let parts = guard(|| data::split(self.inner.clone(), &fractions, seed as u64)).map_err(|e| to_napi(&e))?;
         Ok(parts.into_iter().map(|inner| Dataset { inner }).collect())
     }
-}
-
-/// How stored images become those of a dataset.
-#[napi(object, object_to_js = false)]
-pub struct DatasetOptions {
-    /// Pixels of background on every side.
-    pub pad: Option<u32>,
-    /// Red, green and blue.
-    pub background: Option<Vec<u8>>,
-    /// 1, 3 or 4.
-    pub channels: Option<u32>,
-}
-
-impl From<DatasetOptions> for data::DatasetOptions {
-    fn from(options: DatasetOptions) -> Self {
-        let default = Self::default();
-        Self {
-            pad: options.pad.map_or(default.pad, |pad| pad as usize),
-            background: options.background.and_then(|rgb| rgb.try_into().ok()).unwrap_or(default.background),
-            channels: options.channels.map(|channels| channels as usize).or(default.channels),
-        }
-    }
-}
-
-/// MNIST-style IDX files, plain or gzipped.
-#[napi]
-pub fn idx_files(
-    env: &Env,
-    images: String,
-    labels: Option<String>,
-    options: DatasetOptions,
-) -> napi::Result<PromiseRaw<'_, Dataset>> {
-    spawn(
-        env,
-        move || IdxFiles::open(images.as_ref(), labels.as_ref().map(AsRef::as_ref), &options.into()),
-        |_, data| Ok(Dataset { inner: Arc::new(data) }),
-    )
 }
 
 /// A copy of these images.

@@ -10,10 +10,12 @@
     allow(dead_code, reason = "napi exports nothing from a test build, which clippy checks all the same")
 )]
 
+mod custom;
 mod data;
 mod device;
 mod direction;
 mod error;
+mod files;
 mod images;
 mod latents;
 mod memory;

@@ -191,7 +191,7 @@ impl Model {
         seed: i64,
         call: &Call,
     ) -> napi::Result<PromiseRaw<'env, Evaluation>> {
-        let (model, data, call) = (self.inner.clone(), data.inner.clone(), call.inner.clone());
+        let (model, data, call) = (self.inner.clone(), data.during(&call.inner), call.inner.clone());
         let limit = limit.map(|limit| limit as usize);
         spawn(
             env,
@@ -247,7 +247,7 @@ impl Model {
         call: &Call,
     ) -> napi::Result<PromiseRaw<'env, Float32ArraySlice<'env>>> {
         let (model, call) = (self.inner.clone(), call.inner.clone());
-        let (having, without) = (having.inner.clone(), without.inner.clone());
+        let (having, without) = (having.during(&call), without.during(&call));
         spawn(env, move || model.direction(&*having, &*without, &call), Float32ArraySlice::copy_from)
     }
 

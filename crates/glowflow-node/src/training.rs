@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use std::path::PathBuf;
 
+use glowflow::data::Dataset;
 use glowflow::{Control, FlowModel, RunData, TrainConfig, TrainEvent, TrainSummary};
 use napi::Env;
 use napi::bindgen_prelude::{Function, PromiseRaw};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
 
+use crate::custom::Stoppable;
 use crate::device::Device;
 use crate::error::{to_json, to_napi};
 use crate::model::Model;
@@ -123,6 +125,11 @@ impl Run {
 
         let run = Self { readers: Arc::default(), control: Arc::new(Control::new()) };
         let (readers, control) = (Arc::clone(&run.readers), Arc::clone(&run.control));
+        let stoppable = |data: Arc<dyn Dataset>| -> Arc<dyn Dataset> {
+            let control = Arc::clone(&run.control);
+            Arc::new(Stoppable::new(data, move || control.is_stopped()))
+        };
+        let data = RunData { training: stoppable(data.training), held_out: data.held_out.map(stoppable) };
         let training = move || {
             let outcome = guard(|| {
                 model.train(data, config, from, &control, &mut |event| {

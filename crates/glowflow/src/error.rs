@@ -94,6 +94,16 @@ pub enum Error {
         /// What was expected and what came.
         reason: String,
     },
+    /// A picture file of a data set that cannot be used.
+    #[error("{file} (image {index}): {reason}", file = file.display())]
+    Image {
+        /// The file.
+        file: PathBuf,
+        /// Index of the image in its data set.
+        index: usize,
+        /// What was expected and what came.
+        reason: String,
+    },
     /// Labels missing, refused or out of range.
     #[error("Expected {expected} for labels but received {received}")]
     Labels {
@@ -178,7 +188,7 @@ impl Error {
             Self::Singular { .. } => "ERR_GLOW_SINGULAR",
             Self::File { .. } => "ERR_GLOW_FILE",
             Self::Io { .. } => "ERR_GLOW_IO",
-            Self::Data { .. } => "ERR_GLOW_DATA",
+            Self::Data { .. } | Self::Image { .. } => "ERR_GLOW_DATA",
             Self::Labels { .. } => "ERR_GLOW_LABELS",
             Self::Locked { .. } => "ERR_GLOW_LOCKED",
             Self::NotInitialized => "ERR_GLOW_NOT_INITIALIZED",
@@ -212,6 +222,10 @@ impl Error {
                 json!({ "path": path.display().to_string(), "errno": source.raw_os_error() })
             }
             Self::Data { what, index, reason } => json!({ "what": what, "index": index, "reason": reason }),
+            Self::Image { file, index, reason } => {
+                let file = file.display().to_string();
+                json!({ "what": file, "file": file, "index": index, "reason": reason })
+            }
             Self::Locked { path, pid } => json!({ "path": path.display().to_string(), "pid": pid }),
             Self::Labels { expected, received } => json!({ "expected": expected, "received": received }),
             Self::Internal { message } => json!({ "message": message }),

@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::images::Images;
+use crate::images::{ImageShape, Images};
 
 /// Gathers everything that makes a data set what it is.
 #[derive(Default)]
@@ -40,6 +40,13 @@ pub(super) fn pixel_fingerprint(kind: &str, images: &Images) -> String {
     let shape = images.shape;
     let sizes = [images.count, shape.height, shape.width, shape.channels];
     Fingerprint::of(kind).numbers(&sizes).bytes(&images.data).finish()
+}
+
+/// Of images that only their name tells from others.
+pub fn id_fingerprint(id: &str, len: usize, shape: ImageShape, classes: Option<&[String]>) -> String {
+    let sizes = [len, shape.height, shape.width, shape.channels];
+    let named = Fingerprint::of("custom").bytes(id.as_bytes()).numbers(&sizes);
+    classes.unwrap_or_default().iter().fold(named, |named, class| named.bytes(class.as_bytes())).finish()
 }
 
 #[cfg(test)]

@@ -8,9 +8,7 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::canvas::Canvas;
-use super::fingerprint::pixel_fingerprint;
-use super::{Dataset, DatasetOptions, LabelledImages, check_indices, memory::number_classes, pick_labels};
+use super::{DatasetOptions, InMemory};
 use crate::error::{Error, Result};
 use crate::images::{ImageShape, Images};
 use crate::store::file::{OpenFile, buffer, open_file};
@@ -20,75 +18,28 @@ use crate::store::file::{OpenFile, buffer, open_file};
 const UNPACKED: u64 = 256 << 20;
 const UNPACKED_PER_BYTE: u64 = 100;
 
-/// A data set in IDX files, held in memory as it is stored.
-#[derive(Debug)]
-pub struct IdxFiles {
-    stored: Images,
-    canvas: Canvas,
-    labels: Option<Vec<u32>>,
-    classes: Option<Vec<String>>,
-    fingerprint: String,
-}
-
-impl IdxFiles {
-    /// Reads images, `[count, height, width]` or `[count, height, width, channels]` unsigned bytes, and their labels,
-    /// `[count]` unsigned bytes. The classes are "0" to the largest label.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Io`] where the system refuses; [`Error::File`] where a file is not IDX, holds something else, is not
-    /// as long as its header says, or unpacks to more than any picture would; [`Error::Labels`] where the counts
-    /// differ; [`Error::Option`].
-    pub fn open(images: &Path, labels: Option<&Path>, options: &DatasetOptions) -> Result<Self> {
-        let Array { dims, values } = read_array(images, Holds::Images)?;
-        let (count, height, width) = (dims[0], dims[1], dims[2]);
-        let channels = dims.get(3).copied().unwrap_or(1);
-        if values.is_empty() {
-            let sizes = sizes(&dims);
-            return Err(Error::file(images, format!("Expected one image of one pixel at least but found {sizes}")));
-        }
-        if ![1, 3, 4].contains(&channels) {
-            return Err(Error::file(images, format!("Expected images of 1, 3 or 4 channels but found {channels}")));
-        }
-        let stored = Images::new(values, count, ImageShape { height, width, channels })?;
-        let canvas = Canvas::new(stored.shape, options)?;
-
-        let labels = labels.map(|path| read_labels(path, count)).transpose()?;
-        let classes = labels.as_deref().map(number_classes);
-        let fingerprint = pixel_fingerprint(&format!("idx {options:?}"), &stored);
-        Ok(Self { stored, canvas, labels, classes, fingerprint })
+/// Reads images, `[count, height, width]` or `[count, height, width, channels]` unsigned bytes, and their labels,
+/// `[count]` unsigned bytes. The classes are "0" to the largest label.
+///
+/// # Errors
+///
+/// [`Error::Io`] where the system refuses; [`Error::File`] where a file is not IDX, holds something else, is not as long
+/// as its header says, or unpacks to more than any picture would; [`Error::Labels`] where the counts differ;
+/// [`Error::Option`].
+pub fn idx_files(images: &Path, labels: Option<&Path>, options: &DatasetOptions) -> Result<InMemory> {
+    let Array { dims, values } = read_array(images, Holds::Images)?;
+    let (count, height, width) = (dims[0], dims[1], dims[2]);
+    let channels = dims.get(3).copied().unwrap_or(1);
+    if values.is_empty() {
+        let sizes = sizes(&dims);
+        return Err(Error::file(images, format!("Expected one image of one pixel at least but found {sizes}")));
     }
-}
-
-impl Dataset for IdxFiles {
-    fn len(&self) -> usize {
-        self.stored.count
+    if ![1, 3, 4].contains(&channels) {
+        return Err(Error::file(images, format!("Expected images of 1, 3 or 4 channels but found {channels}")));
     }
-
-    fn shape(&self) -> ImageShape {
-        self.canvas.shape()
-    }
-
-    fn classes(&self) -> Option<&[String]> {
-        self.classes.as_deref()
-    }
-
-    fn fingerprint(&self) -> String {
-        self.fingerprint.clone()
-    }
-
-    fn batch(&self, indices: &[usize]) -> Result<LabelledImages> {
-        check_indices(indices, self.len())?;
-        let mut data = Vec::with_capacity(indices.len() * self.shape().dims());
-        for &index in indices {
-            self.canvas.draw(self.stored.image(index), &mut data);
-        }
-        Ok(LabelledImages {
-            images: Images::new(data, indices.len(), self.shape())?,
-            labels: pick_labels(self.labels.as_deref(), indices),
-            attributes: None,
-        })
-    }
+    let stored = Images::new(values, count, ImageShape { height, width, channels })?;
+    let labels = labels.map(|path| read_labels(path, count)).transpose()?;
+    InMemory::stored("idx", stored, labels, None, Some(options))
 }
 
 fn read_labels(path: &Path, images: usize) -> Result<Vec<u32>> {
@@ -260,6 +211,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::data::Dataset;
     use crate::random::{Key, Purpose};
 
     fn idx(kind: u8, dims: &[u32], values: &[u8]) -> Vec<u8> {
@@ -295,8 +247,8 @@ mod tests {
         }
 
         /// Opens these bytes as images.
-        fn open(&self, bytes: &[u8]) -> Result<IdxFiles> {
-            IdxFiles::open(&self.put("images", bytes), None, &DatasetOptions::default())
+        fn open(&self, bytes: &[u8]) -> Result<InMemory> {
+            idx_files(&self.put("images", bytes), None, &DatasetOptions::default())
         }
 
         #[track_caller]
@@ -315,7 +267,7 @@ mod tests {
         for packed in [false, true] {
             let pack = |bytes: &[u8]| if packed { gzip(bytes) } else { bytes.to_vec() };
             let (images, labels) = (files.put("images", &pack(&images)), files.put("labels", &pack(&labels)));
-            let data = IdxFiles::open(&images, Some(&labels), &DatasetOptions::default()).unwrap();
+            let data = idx_files(&images, Some(&labels), &DatasetOptions::default()).unwrap();
             assert_eq!((data.len(), data.shape().to_string()), (3, "2x2x1".to_string()));
             assert_eq!(data.classes().unwrap(), ["0", "1", "2", "3", "4"]);
             let batch = data.batch(&[2, 0, 2]).unwrap();
@@ -329,8 +281,8 @@ mod tests {
     fn options_change_the_shape() {
         let files = Files::new();
         let path = files.put("images", &idx(8, &[1, 1, 1], &[7]));
-        let options = DatasetOptions { pad: 1, background: [1; 3], channels: Some(3) };
-        let data = IdxFiles::open(&path, None, &options).unwrap();
+        let options = DatasetOptions { pad: 1, background: [1; 3], channels: Some(3), ..DatasetOptions::default() };
+        let data = idx_files(&path, None, &options).unwrap();
         assert_eq!(data.shape().to_string(), "3x3x3");
         let batch = data.batch(&[0]).unwrap();
         assert_eq!(batch.images.data[9..18], [1, 1, 1, 7, 7, 7, 1, 1, 1]);
@@ -365,10 +317,10 @@ mod tests {
         files.refused(&idx(8, &[0, 28, 28], &[]), "Expected one image of one pixel at least but found 0 x 28 x 28");
         files.refused(&idx(8, &[5, 0, 28], &[]), "found 5 x 0 x 28");
         let images = files.put("images", &idx(8, &[1, 1, 1], &[0]));
-        let error = IdxFiles::open(&images, Some(&images), &DatasetOptions::default()).unwrap_err();
+        let error = idx_files(&images, Some(&images), &DatasetOptions::default()).unwrap_err();
         assert!(error.to_string().contains("of labels (1 dimension) but found images"), "{error}");
         let missing = files.folder.path().join("missing");
-        assert!(matches!(IdxFiles::open(&missing, None, &DatasetOptions::default()), Err(Error::Io { .. })));
+        assert!(matches!(idx_files(&missing, None, &DatasetOptions::default()), Err(Error::Io { .. })));
     }
 
     #[test]
@@ -424,7 +376,7 @@ mod tests {
         let files = Files::new();
         let images = files.put("images", &idx(8, &[3, 1, 1], &[0; 3]));
         let labels = files.put("labels", &idx(8, &[2], &[0; 2]));
-        let error = IdxFiles::open(&images, Some(&labels), &DatasetOptions::default()).unwrap_err();
+        let error = idx_files(&images, Some(&labels), &DatasetOptions::default()).unwrap_err();
         assert!(matches!(error, Error::Labels { .. }), "{error:?}");
         assert!(error.to_string().starts_with("Expected 3, one an image, for labels but received 2 from"), "{error}");
     }

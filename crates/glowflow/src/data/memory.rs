@@ -1,17 +1,21 @@
 //! Images that are in memory already.
 
+use std::borrow::Cow;
+
 use super::fingerprint::pixel_fingerprint;
-use super::{Dataset, LabelledImages, check_indices, pick_labels};
+use super::pipeline::{Crop, Pipeline};
+use super::{Dataset, DatasetOptions, LabelledImages, check_indices, pick_labels};
 use crate::error::{Error, Result};
 use crate::images::{ImageShape, Images};
 
 /// Labels without class names stay below this: each class gets a name.
 const UNNAMED_CLASSES: u32 = 1 << 16;
 
-/// A data set of images in memory.
+/// A data set of images in memory, held as they came.
 #[derive(Debug, Clone)]
 pub struct InMemory {
     images: Images,
+    pipeline: Pipeline,
     labels: Option<Vec<u32>>,
     classes: Option<Vec<String>>,
     fingerprint: String,
@@ -24,18 +28,44 @@ impl InMemory {
     ///
     /// [`Error::Shape`] without images or with data of another length; [`Error::Labels`].
     pub fn new(images: Images, labels: Option<Vec<u32>>, classes: Option<Vec<String>>) -> Result<Self> {
+        Self::stored("memory", images, labels, classes, None)
+    }
+
+    /// As [`InMemory::new`], for a source of this `kind` whose images become others by `options`.
+    pub(super) fn stored(
+        kind: &str,
+        images: Images,
+        labels: Option<Vec<u32>>,
+        classes: Option<Vec<String>>,
+        options: Option<&DatasetOptions>,
+    ) -> Result<Self> {
         let Images { data, count, shape } = images;
         if data.is_empty() {
             return Err(Error::shape("images", "one image of one pixel at least", format!("{count} x {shape}")));
         }
         let images = Images::new(data, count, shape)?;
+        let pipeline = match options {
+            Some(options) => Pipeline::new(shape, options)?,
+            None => Pipeline::as_stored(shape),
+        };
         let classes = match &labels {
             Some(labels) => Some(check_labels(labels, images.count, classes)?),
             None if classes.is_some() => return Err(labels_error("one an image, as there are classes,", "none")),
             None => None,
         };
-        let fingerprint = pixel_fingerprint("memory", &images);
-        Ok(Self { images, labels, classes, fingerprint })
+        let kind = options.map_or(kind.to_string(), |options| format!("{kind} {options:?}"));
+        let fingerprint = pixel_fingerprint(&kind, &images);
+        Ok(Self { images, pipeline, labels, classes, fingerprint })
+    }
+
+    fn read(&self, indices: &[usize], crop: Crop) -> Result<LabelledImages> {
+        check_indices(indices, self.len())?;
+        let prepared = |index| self.pipeline.prepare(Cow::Borrowed(self.images.image(index)), self.images.shape);
+        Ok(LabelledImages {
+            images: self.pipeline.draw(indices, crop, prepared)?,
+            labels: pick_labels(self.labels.as_deref(), indices),
+            attributes: None,
+        })
     }
 }
 
@@ -45,7 +75,7 @@ impl Dataset for InMemory {
     }
 
     fn shape(&self) -> ImageShape {
-        self.images.shape
+        self.pipeline.shape()
     }
 
     fn classes(&self) -> Option<&[String]> {
@@ -57,16 +87,11 @@ impl Dataset for InMemory {
     }
 
     fn batch(&self, indices: &[usize]) -> Result<LabelledImages> {
-        check_indices(indices, self.len())?;
-        let mut data = Vec::with_capacity(indices.len() * self.shape().dims());
-        for &index in indices {
-            data.extend_from_slice(self.images.image(index));
-        }
-        Ok(LabelledImages {
-            images: Images::new(data, indices.len(), self.shape())?,
-            labels: pick_labels(self.labels.as_deref(), indices),
-            attributes: None,
-        })
+        self.read(indices, Crop::Centre)
+    }
+
+    fn training_batch(&self, indices: &[usize], seed: u64, step: u64) -> Result<LabelledImages> {
+        self.read(indices, Crop::Drawn { seed, step })
     }
 }
 
@@ -86,7 +111,7 @@ fn check_labels(labels: &[u32], images: usize, classes: Option<Vec<String>>) -> 
 }
 
 /// "0" to the largest label.
-pub(super) fn number_classes(labels: &[u32]) -> Vec<String> {
+fn number_classes(labels: &[u32]) -> Vec<String> {
     let count = labels.iter().max().map_or(0, |&largest| largest + 1);
     (0..count).map(|class| class.to_string()).collect()
 }

@@ -1,12 +1,18 @@
 //! Where images come from.
 
 pub mod augment;
-mod canvas;
+mod cache;
+pub mod celeba;
+pub mod cifar;
+mod decode;
+pub mod files;
 mod fingerprint;
+pub mod folder;
 pub mod idx;
 pub mod memory;
 pub mod options;
 pub mod order;
+mod pipeline;
 pub mod prefetch;
 pub mod subset;
 
@@ -14,7 +20,12 @@ use crate::error::{Error, Result};
 use crate::images::{ImageShape, Images};
 
 pub use augment::Augment;
-pub use idx::IdxFiles;
+pub use celeba::celeb_a;
+pub use cifar::{Cifar10Part, cifar10};
+pub use files::{ImageFiles, read_images};
+pub use fingerprint::id_fingerprint;
+pub use folder::image_folder;
+pub use idx::idx_files;
 pub use memory::InMemory;
 pub use options::DatasetOptions;
 pub use order::Order;
@@ -63,16 +74,21 @@ pub struct LabelledImages {
 /// [`Error::Data`].
 pub fn read_batch(dataset: &dyn Dataset, indices: &[usize]) -> Result<LabelledImages> {
     check_indices(indices, dataset.len())?;
-    check_batch(dataset, indices, dataset.batch(indices)?)
+    let batch = dataset.batch(indices)?;
+    check_batch(dataset, indices, &batch)?;
+    Ok(batch)
 }
 
 /// As [`read_batch`], for a step of training.
 pub fn read_training_batch(dataset: &dyn Dataset, indices: &[usize], seed: u64, step: u64) -> Result<LabelledImages> {
     check_indices(indices, dataset.len())?;
-    check_batch(dataset, indices, dataset.training_batch(indices, seed, step)?)
+    let batch = dataset.training_batch(indices, seed, step)?;
+    check_batch(dataset, indices, &batch)?;
+    Ok(batch)
 }
 
-fn check_batch(dataset: &dyn Dataset, indices: &[usize], batch: LabelledImages) -> Result<LabelledImages> {
+/// [`Error::Data`] where `batch` is not what `dataset` promises for these indices.
+pub fn check_batch(dataset: &dyn Dataset, indices: &[usize], batch: &LabelledImages) -> Result<()> {
     let bad = |reason: String| Error::Data { what: "a batch of the data set".into(), index: None, reason };
 
     let (images, shape) = (&batch.images, dataset.shape());
@@ -112,11 +128,11 @@ fn check_batch(dataset: &dyn Dataset, indices: &[usize], batch: LabelledImages) 
             batch.attributes.as_ref().map_or(0, Vec::len)
         )));
     }
-    Ok(batch)
+    Ok(())
 }
 
-/// Checks that every index is that of an image.
-fn check_indices(indices: &[usize], len: usize) -> Result<()> {
+/// [`Error::Option`] where an index is not that of an image.
+pub fn check_indices(indices: &[usize], len: usize) -> Result<()> {
     match indices.iter().find(|&&index| index >= len) {
         Some(index) => Err(Error::option("indices", format!("indices below {len}"), index)),
         None => Ok(()),

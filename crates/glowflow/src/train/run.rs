@@ -50,7 +50,8 @@ impl Control {
         self.stopped.store(true, Ordering::Release);
     }
 
-    fn is_stopped(&self) -> bool {
+    /// Whether the run has been stopped.
+    pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 }
@@ -111,7 +112,14 @@ impl FlowModel {
         let _locks = locks(&config)?;
         let checkpoints = config.checkpoint.as_ref().map(|to| Checkpoints::open(to, self.step())).transpose()?;
         if !self.initialized() {
-            self.initialize_marked(&*data.training, config.init_images, config.seed)?;
+            match self.initialize_marked(&*data.training, config.init_images, config.seed) {
+                // Stopped before there was anything to train, sample or store.
+                Err(Error::Aborted) if control.is_stopped() => {
+                    let (step, reason) = (self.step(), "stopped");
+                    return Ok(TrainSummary { step, loss: f64::NAN, reason, seconds: 0.0, checkpoint: None });
+                }
+                initialized => initialized?,
+            }
         }
         let state = match &from {
             Some(checkpoint) => RunState { train: config.clone(), ..checkpoint.state.clone() },
@@ -338,7 +346,11 @@ impl Run<'_> {
             if self.control.is_stopped() || self.config.is_over(self.state.step, at.epochs, at.seconds) {
                 return Ok(self.collect(true, &mut last)?.map_or(End::Over, End::NotFinite));
             }
-            self.step(&mut batches, self.config.learning_rate(at))?;
+            match self.step(&mut batches, self.config.learning_rate(at)) {
+                // The data set was left because the run is stopped: the loop ends above.
+                Err(Error::Aborted) if self.control.is_stopped() => continue,
+                stepped => stepped?,
+            }
             if let Some(error) = self.collect(self.something_is_due(), &mut last)? {
                 return Ok(End::NotFinite(error));
             }
