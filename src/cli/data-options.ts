@@ -6,7 +6,7 @@ import { readSettings } from './config-file.js'
 import { settingOptions } from './flags.js'
 import { type DataSettings, paths } from './settings.js'
 
-const ofTraining = ['data.evalPath', 'data.evalFraction', 'data.randomCrop']
+const ofTraining = ['data.evalPath', 'data.evalFraction']
 const ofDataSets = ['data.path', 'data.format', 'data.part', 'data.attributeFile']
 
 /** All that `--data` takes. `part` is the one that the command opens where none is named. */

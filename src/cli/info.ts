@@ -28,15 +28,15 @@ export const infoCommand = () => {
     ['info --model runs/photos', 'of a saved model'],
     ['info --image-size 64 --levels 4 --depth 48', 'of a model that is not there yet, without making it'],
     [
-      'info --image-size 32 --depth 8 --hidden 128 --batch-size 16 --steps 10000 --measure',
+      'info --image-size 32 --depth 8 --hidden 128 --batch-size 16 --steps 10000',
       'how long ten thousand steps would take here',
     ],
   ])
     .addOption(modelOption().makeOptionMandatory(false))
     .addOption(deviceOption())
     .option('--batch-size <n>', 'images of a training step', number, 64)
-    .option('--measure', 'train a few steps on noise and say how fast it is; takes what a training step takes')
-    .option('--steps <n>', 'with --measure: how long so many steps would take', number)
+    .option('--measure', 'train three steps on noise and say how fast that is here')
+    .option('--steps <n>', 'measure, and say how long so many steps would take here', number)
   for (const option of settingOptions('Model options, without --model:', wanted)) info.addOption(option)
   return info.action(async ({ model: path, device, batchSize, measure, steps, json, ...typed }) => {
     const { model: options = {} } = await readSettings(typed, wanted)
@@ -48,7 +48,7 @@ export const infoCommand = () => {
     const config = (saved?.config ?? options) as GlowOptions
     const memory = estimateMemory(config, { batchSize })
     const layers = listLayers(config)
-    const speed = measure ? await measured({ ...config, device }, { batchSize }) : undefined
+    const speed = measure || steps ? await measured({ ...config, device }, { batchSize }) : undefined
     const imagesPerSecond = speed?.imagesPerSecond
     const text = [
       ...(saved ? [`${saved.step} steps of training${saved.initialized ? '' : ', has not seen data yet'}`] : []),

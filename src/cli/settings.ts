@@ -100,9 +100,8 @@ export const about: Readonly<Record<string, string>> = {
   'train.warmup': 'steps over which the learning rate rises from 0 (default: 1000)',
   'train.clipNorm': 'largest gradient norm, over all weights together (default: 50)',
   'train.onNotFinite': 'a loss that is no number ends the run, or sends it back to the last checkpoint (default: stop)',
-  'train.augment.flip': 'mirror half of the images, drawn anew in each epoch',
-  'train.augment.shift':
-    'move images by up to this part of their size, 0.1 in the original code, drawn anew in each epoch',
+  'train.augment.flip': 'mirror every second training image, at random',
+  'train.augment.shift': 'move training images at random by up to this part of their size, 0.1 in the original code',
   'train.ema': 'decay of the moving average of the weights, which is what is scored, sampled and saved',
   'train.activations': 'how activations are held: the fastest way that fits, or one of three (default: auto)',
   'train.seed': 'orders the data, draws the noise (default: 0)',
@@ -119,7 +118,7 @@ export const about: Readonly<Record<string, string>> = {
   'data.part': 'of MNIST and CIFAR-10 folders (default: train to train, else test)',
   'data.attributeFile': "CelebA's list of attributes (default: the list_attr_* beside the images)",
   'data.size': 'resize to cover this size, HxW or one number, and crop about the centre',
-  'data.randomCrop': 'crop to this size, drawn anew in each epoch; about the centre when scoring',
+  'data.randomCrop': 'crop to this size, anywhere in training, about the centre otherwise',
   'data.pad': 'pixels of background added on every side (default: 0)',
   'data.background': 'behind transparent pixels and padding, red,green,blue (default: 0,0,0)',
   'data.channels':
