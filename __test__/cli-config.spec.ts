@@ -68,6 +68,11 @@ test('every setting that a file can hold has a sentence and an option, and those
     held.filter((path) => !(path in about)),
     [],
   )
+  // Without a schema it would be left out of the one that is shipped.
+  t.deepEqual(
+    all.filter(([, { schema: one }]) => !one),
+    [],
+  )
   const known = new Set(all.map(([path]) => path))
   t.deepEqual(
     Object.keys(about).filter((path) => !known.has(path)),

@@ -39,10 +39,15 @@ export class Progress {
       this.#score = `, held out ${bitsPerDim.toFixed(3)} ± ${standardError.toFixed(3)}`
       if (!this.#bar) note(`step ${step}${this.#score} bits/dim of ${images} images`)
     } else if (event.type === 'warning') {
-      this.#bar?.stop()
-      note(`step ${event.step}: warning: ${event.message}`)
-      this.#bar?.start(1, 0, { state: this.#state })
+      this.say(`step ${event.step}: warning: ${event.message}`)
     }
+  }
+
+  /** A line that stays, above the bar. */
+  say(line: string): void {
+    this.#bar?.stop()
+    note(line)
+    this.#bar?.start(1, 0, { state: this.#state })
   }
 
   stop(): void {

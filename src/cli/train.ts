@@ -69,8 +69,8 @@ export function trainCommand() {
       ? start(options, config)
       : goOn(options, resume))
     await using _ = model
-    interruption.of(run)
     const progress = json ? undefined : new Progress(limits)
+    interruption.of(run, (line) => (progress ? progress.say(line) : note(line)))
     try {
       for await (const event of events) {
         if (json) process.stdout.write(`${JSON.stringify(event)}\n`)
@@ -88,10 +88,11 @@ export function trainCommand() {
 class Interruption {
   #run: TrainingRun | undefined
   #asked = false
+  #say = note
   readonly #interrupt = (): void => {
     if (this.#asked || !this.#run) process.exit(exitCode.interrupted)
     this.#asked = true
-    note('Ending after the step under way; Ctrl-C again to quit at once')
+    this.#say('Ending after the step under way; Ctrl-C again to quit at once')
     this.#run.stop().catch(() => {})
   }
 
@@ -99,8 +100,9 @@ class Interruption {
     process.on('SIGINT', this.#interrupt).on('SIGTERM', this.#interrupt)
   }
 
-  of(run: TrainingRun): void {
+  of(run: TrainingRun, say: (line: string) => void): void {
     this.#run = run
+    this.#say = say
   }
 
   over(): void {
