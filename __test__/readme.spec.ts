@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const node = (args: string[], cwd: string) => promisify(execFile)(process.execPath, args, { cwd, encoding: 'utf8' })
 
 test('the programs of README and docs have no type errors and run as written, one after the other', async (t) => {
-  const pages = ['README.md', 'docs/latents.md'].map((page) => readFile(join(root, page), 'utf8'))
+  const pages = ['README.md', 'docs/latents.md', 'docs/training.md'].map((page) => readFile(join(root, page), 'utf8'))
   const programs = [...(await Promise.all(pages)).join('\n').matchAll(/^```ts\n(.*?)^```$/gms)].map(
     ([, program]) => program!,
   )
@@ -44,6 +44,7 @@ test('the programs of README and docs have no type errors and run as written, on
   t.regex(printed[2]!, /stopped at step/)
   t.regex(printed[3]!, /ERR_GLOW_OPTION Expected a multiple of 8 /)
   t.regex(printed[4]!, /directions of 256 values: small, large/)
+  t.regex(printed[5]!, /went on to step 40: 40/)
   const left = await readdir(cwd)
   for (const name of ['discs.png', 'discs.safetensors', 'checkpoints', 'samples', 'discs-edited.png'])
     t.true(left.includes(name), name)

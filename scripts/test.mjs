@@ -1,5 +1,5 @@
 /**
- * Runs every test of the project, Rust's and TypeScript's, and closes with one line: `N passed, N failed, N skipped`.
+ * Runs every test of the project, Rust's and TypeScript's, and closes with one line: `N passed, N failed`.
  *
  * A test that needs a Vulkan driver prints `skipped: <name> (no Vulkan driver)` where there is none. With
  * GLOWFLOW_REQUIRE=vulkan that is a failure.
@@ -55,7 +55,8 @@ if (required === 'vulkan') {
   total.skipped += names.length
   for (const name of names) console.log(`skipped: ${name} (no Vulkan driver)`)
 }
-console.log(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`)
+if (total.skipped > 0) console.log(`${total.skipped} skipped`)
+console.log(`${total.passed} passed, ${total.failed} failed`)
 process.exitCode = total.failed === 0 ? 0 : 1
 
 /** Streams a runner's output, gives each line to `read`, and its exit code. */
