@@ -47,6 +47,7 @@ test('the package exports what the contract names and what the CHANGELOG adds, a
     'imagesInMemory',
     'interpolateLatents',
     'listDevices',
+    'listLayers',
     'loadDirections',
     'loadModel',
     'openDevice',

@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process'
 
-const generated = ['src/native.js', 'src/native.d.ts', 'package-lock.json', 'Cargo.lock']
+const generated = ['src/native.js', 'src/native.d.ts', 'schema/config.schema.json', 'package-lock.json', 'Cargo.lock']
 const checks = [
   ['prettier', '--check', '.'],
   ['cargo', 'fmt', '--all', '--check'],

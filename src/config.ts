@@ -52,7 +52,7 @@ export interface GlowOptions extends ImageShape, CommonOptions {
 /** Every option, defaults filled in: `createGlow(model.config)` builds the same model again. */
 export type ModelConfig = { readonly kind: 'glow' } & Readonly<Required<Omit<GlowOptions, 'device'>>>
 
-const glowRules: Rules<GlowOptions & { kind?: 'glow' }> = {
+export const glowRules: Rules<GlowOptions & { kind?: 'glow' }> = {
   kind: is.oneOf('glow'),
   imageSize: is.required(is.size),
   channels: is.integer(0),

@@ -56,11 +56,16 @@ class OpenDevice implements Device {
   }
 }
 
-const isName = (value: unknown): boolean => typeof value === 'string' && /^(auto|cpu|gpu|gpu:\d{1,4})$/.test(value)
-const nameRule: Rule = { expected: "'auto', 'cpu', 'gpu' or 'gpu:N'", accepts: isName }
+const pattern = /^(auto|cpu|gpu|gpu:\d{1,4})$/
+const nameRule: Rule = {
+  expected: "'auto', 'cpu', 'gpu' or 'gpu:N'",
+  accepts: (value) => typeof value === 'string' && pattern.test(value),
+  schema: { type: 'string', pattern: pattern.source },
+}
 export const deviceRule: Rule = {
+  ...nameRule,
   expected: `${nameRule.expected}, or a Device`,
-  accepts: (value) => isName(value) || OpenDevice.nativeOf(value) !== undefined,
+  accepts: (value) => nameRule.accepts(value) || OpenDevice.nativeOf(value) !== undefined,
 }
 
 /** The devices of this machine, the preferred one first. Opens none of them. */

@@ -29,12 +29,16 @@ export interface DatasetOptions {
    */
   channels?: 1 | 3 | 4
 }
-const datasetRules: Rules<DatasetOptions> = {
+export const datasetRules: Rules<DatasetOptions> = {
   pad: is.integer(0),
   background: is.color,
   size: is.size,
   randomCrop: is.integer(1),
-  channels: { expected: '1, 3 or 4', accepts: (value) => [1, 3, 4].includes(value as number) },
+  channels: {
+    expected: '1, 3 or 4',
+    accepts: (value) => [1, 3, 4].includes(value as number),
+    schema: { enum: [1, 3, 4] },
+  },
 }
 
 function toNative(options: DatasetOptions): native.DatasetOptions {

@@ -39,5 +39,6 @@ export {
 } from './model.js'
 export type { PathLike } from './options.js'
 export { type GridOptions, type Plot, pngGrid, type Series, writePlot, writePngGrid } from './picture.js'
+export { type LayerInfo, listLayers } from './structure.js'
 export type { Call, Precision } from './task.js'
 export type { TrainEvent, TrainingRun, TrainOptions, TrainSummary } from './training.js'

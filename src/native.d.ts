@@ -306,6 +306,19 @@ export interface LatentScale {
   shape: readonly [height: number, width: number, channels: number]
 }
 
+/** A layer of a model. */
+export interface LayerInfo {
+  /** Where it is in the model. */
+  path: string
+  /** Height, width and channels of what it gives. */
+  shape: [height: number, width: number, channels: number]
+  /** Trained numbers. */
+  parameters: number
+}
+
+/** The layers of a `GlowConfig` as JSON, defaults left out, in the order in which an image meets them. */
+export declare function layers(config: string): Array<LayerInfo>
+
 /** The devices of this machine, the preferred one first. */
 export declare function listDevices(): Promise<Array<DeviceInfo>>
 

@@ -773,7 +773,7 @@ if (
   }
 }
 
-const { BatchRequest, Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, addDirection, celebA, cifar10, createGlow, customDataset, estimateMemory, glowProblems, idxFiles, imageFolder, imagesInMemory, interpolateLatents, listDevices, loadDirections, loadModel, openDevice, pngGrid, readCheckpoint, readImages, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
+const { BatchRequest, Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, addDirection, celebA, cifar10, createGlow, customDataset, estimateMemory, glowProblems, idxFiles, imageFolder, imagesInMemory, interpolateLatents, layers, listDevices, loadDirections, loadModel, openDevice, pngGrid, readCheckpoint, readImages, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
 export { BatchRequest }
 export { Call }
 export { Checkpoint }
@@ -793,6 +793,7 @@ export { idxFiles }
 export { imageFolder }
 export { imagesInMemory }
 export { interpolateLatents }
+export { layers }
 export { listDevices }
 export { loadDirections }
 export { loadModel }

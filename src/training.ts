@@ -85,8 +85,9 @@ const isBeta = (value: unknown): boolean => is.atLeastZero.accepts(value) && (va
 const betas: Rule = {
   expected: '[beta1, beta2], each in [0, 1)',
   accepts: (value) => Array.isArray(value) && value.length === 2 && value.every(isBeta),
+  schema: { type: 'array', items: { type: 'number', minimum: 0, exclusiveMaximum: 1 }, minItems: 2, maxItems: 2 },
 }
-const trainRules: Rules<TrainOptions> = {
+export const trainRules: Rules<TrainOptions> = {
   steps: is.integer(1),
   epochs: is.positive,
   seconds: is.positive,

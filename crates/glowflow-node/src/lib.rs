@@ -22,5 +22,6 @@ mod memory;
 mod model;
 mod options;
 mod picture;
+mod structure;
 mod task;
 mod training;

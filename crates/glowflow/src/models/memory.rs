@@ -4,6 +4,7 @@ use serde::Serialize;
 use sysinfo::System;
 
 use super::config::GlowConfig;
+use super::structure::layers;
 use crate::error::{Error, Result};
 use crate::train::{Activations, TrainConfig};
 
@@ -62,28 +63,9 @@ impl MemoryEstimate {
     }
 }
 
-/// Trained numbers of a model; maths of the published counts in the tests.
+/// Trained numbers of a model; the published counts in the tests.
 pub fn parameter_count(config: &GlowConfig) -> u64 {
-    let edge = u64::from(config.edge_bias);
-    let zero_conv = |inputs: u64, outputs: u64| 9 * (inputs + edge) * outputs + 2 * outputs;
-    let width = config.hidden as u64;
-    let mut total = 0;
-    for level in 0..config.levels {
-        let channels = config.level_shape(level)[2] as u64;
-        let outputs = config.coupling_kind().parameters(channels as usize) as u64;
-        let matrix = match config.permutation {
-            crate::layers::PermutationKind::Conv1x1 | crate::layers::PermutationKind::Conv1x1Lu => channels * channels,
-            _ => 0,
-        };
-        let net = 9 * (channels / 2 + edge) * width + 2 * width + width * width + 2 * width + zero_conv(width, outputs);
-        total += config.depth as u64 * (2 * channels + matrix + net);
-        if level + 1 < config.levels {
-            total += zero_conv(channels / 2, channels);
-        } else if config.learn_top {
-            total += zero_conv(2 * channels, 2 * channels);
-        }
-    }
-    total
+    layers(config).iter().map(|layer| layer.parameters).sum()
 }
 
 /// Bytes that this process can still have: what the system has available, within its control group.

@@ -10,6 +10,7 @@ mod latents;
 mod likelihood;
 pub mod memory;
 pub mod self_check;
+pub mod structure;
 mod verify;
 
 pub use config::{CouplingKind, GlowConfig, ScaleKind};

@@ -9,6 +9,7 @@ use glowflow::kernels::{available_paths, conv, force};
 use glowflow::layers::{ActNorm, CouplingConfig, FlowStep, Mix, Permutation, PermutationKind, squeeze, unsqueeze};
 use glowflow::models::glow::{Glow, RunningGlow};
 use glowflow::models::memory::parameter_count;
+use glowflow::models::structure::layers;
 use glowflow::nets::ConvNet;
 use glowflow::{Call, CouplingKind, GlowConfig, ImageShape, Images, Noise, Pixels, ScaleKind};
 
@@ -152,6 +153,11 @@ fn parameters_are_as_many_as_counted_before_a_model_is_made() {
                 let parameters = named_parameters(&Glow::new(&config, &BurnDevice::flex()));
                 let found: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
                 assert_eq!(found as u64, parameter_count(&config), "{config:?}");
+                for layer in layers(&config) {
+                    let inside = parameters.iter().filter(|p| p.name.starts_with(&format!("{}.", layer.path)));
+                    let found: usize = inside.map(|p| p.shape.iter().product::<usize>()).sum();
+                    assert_eq!(found as u64, layer.parameters, "{} of {config:?}", layer.path);
+                }
             }
         }
     }

@@ -1,0 +1,75 @@
+//! The layers of a model, known before any is made.
+
+use super::config::GlowConfig;
+use crate::layers::PermutationKind;
+
+/// A layer of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// Where it is in the model, as in its files: `levels.0.steps.3.coupling`.
+    pub path: String,
+    /// Height, width and channels of what it gives on the way from image to latent.
+    pub shape: [usize; 3],
+    /// Trained numbers.
+    pub parameters: u64,
+}
+
+/// Every layer, in the order in which an image meets them.
+pub fn layers(config: &GlowConfig) -> Vec<LayerInfo> {
+    let edge = u64::from(config.edge_bias);
+    let zero_conv = |inputs: u64, outputs: u64| 9 * (inputs + edge) * outputs + 2 * outputs;
+    let width = config.hidden as u64;
+    let mut layers = Vec::new();
+    let mut add = |path: String, shape: [usize; 3], parameters: u64| layers.push(LayerInfo { path, shape, parameters });
+    for level in 0..config.levels {
+        let shape = config.level_shape(level);
+        let channels = shape[2] as u64;
+        let outputs = config.coupling_kind().parameters(shape[2]) as u64;
+        let matrix = match config.permutation {
+            PermutationKind::Conv1x1 | PermutationKind::Conv1x1Lu => channels * channels,
+            _ => 0,
+        };
+        let net = 9 * (channels / 2 + edge) * width + 2 * width + width * width + 2 * width + zero_conv(width, outputs);
+        add(format!("levels.{level}.squeeze"), shape, 0);
+        for step in 0..config.depth {
+            let path = format!("levels.{level}.steps.{step}");
+            add(format!("{path}.mix.actnorm"), shape, 2 * channels);
+            add(format!("{path}.mix.permutation"), shape, matrix);
+            add(format!("{path}.coupling"), shape, net);
+        }
+        if level + 1 < config.levels {
+            let [height, width, channels] = shape;
+            let half = channels as u64 / 2;
+            add(format!("levels.{level}.split"), [height, width, channels / 2], zero_conv(half, 2 * half));
+        } else {
+            add("top".into(), shape, if config.learn_top { zero_conv(2 * channels, 2 * channels) } else { 0 });
+        }
+    }
+    layers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::ImageShape;
+
+    #[test]
+    fn layers_come_in_the_order_of_an_image_and_halve_it() {
+        let image = ImageShape { height: 8, width: 16, channels: 3 };
+        let config = GlowConfig { image, levels: 2, depth: 1, hidden: 4, ..GlowConfig::default() };
+        let found: Vec<_> = layers(&config).into_iter().map(|layer| (layer.path, layer.shape)).collect();
+        let expected = [
+            ("levels.0.squeeze", [4, 8, 12]),
+            ("levels.0.steps.0.mix.actnorm", [4, 8, 12]),
+            ("levels.0.steps.0.mix.permutation", [4, 8, 12]),
+            ("levels.0.steps.0.coupling", [4, 8, 12]),
+            ("levels.0.split", [4, 8, 6]),
+            ("levels.1.squeeze", [2, 4, 24]),
+            ("levels.1.steps.0.mix.actnorm", [2, 4, 24]),
+            ("levels.1.steps.0.mix.permutation", [2, 4, 24]),
+            ("levels.1.steps.0.coupling", [2, 4, 24]),
+            ("top", [2, 4, 24]),
+        ];
+        assert_eq!(found, expected.map(|(path, shape)| (path.to_string(), shape)));
+    }
+}

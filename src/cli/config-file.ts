@@ -1,0 +1,47 @@
+/** Settings of a file and of the command line, checked as the API checks them. */
+
+import { readFile } from 'node:fs/promises'
+
+import { GlowError } from '../index.js'
+import { check } from '../options.js'
+import * as is from '../rules.js'
+import type { Rules } from '../rules.js'
+import { CliError, exitCode, fileError } from './failure.js'
+import { overlay } from './flags.js'
+import { sections, type Settings } from './settings.js'
+
+/** The settings of a file, if any, with those of the command line over them, checked. */
+export async function readSettings(
+  typed: Readonly<Record<string, unknown>>,
+  wanted: readonly string[],
+  file?: string,
+): Promise<Settings> {
+  const settings = file === undefined ? {} : await readConfig(file)
+  overlay(settings, typed, wanted)
+  check(settings, configRules)
+  return settings
+}
+
+const configRules: Rules<Settings> = {
+  model: is.nested(sections.model),
+  train: is.nested(sections.train),
+  data: is.nested(sections.data),
+}
+
+async function readConfig(file: string): Promise<Settings> {
+  const text = await readFile(file, 'utf8')
+  let config: unknown
+  try {
+    config = JSON.parse(text)
+  } catch (error) {
+    throw fileError(file, `it is not JSON (${(error as Error).message})`)
+  }
+  try {
+    check(config as Settings & { $schema?: string }, { $schema: is.path, ...configRules })
+  } catch (error) {
+    if (!GlowError.isInstance(error)) throw error
+    throw new CliError(`${file}: ${error.message}`, error.code, exitCode.usage)
+  }
+  const { $schema: _, ...settings } = config as Settings & { $schema?: string }
+  return settings
+}
