@@ -189,7 +189,7 @@ pub struct NewTensor<'a> {
 impl NewTensor<'static> {
     /// Of floats, as many as the shape says.
     pub fn floats(name: String, shape: Vec<usize>, values: &[f32]) -> Self {
-        let mut data = Vec::with_capacity(values.len() * size_of::<f32>());
+        let mut data = Vec::with_capacity(size_of_val(values));
         values.iter().for_each(|value| data.extend_from_slice(&value.to_le_bytes()));
         Self { name, dtype: Dtype::F32, shape, data: data.into() }
     }

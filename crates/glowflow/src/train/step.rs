@@ -129,7 +129,7 @@ impl Trainer {
         // Where a look costs nothing: a backward pass of what is not finite would find other errors first.
         if !kernels::is_cpu(device) || self.loss(&read(log_probs.clone())).is_finite() {
             let rebuilt = running.backward(tape, &self.cotangent(count, device), &mut self.gradients)?.x;
-            let measured = self.activations == Activations::Constant && batch.step % REBUILD_CHECK == 0;
+            let measured = self.activations == Activations::Constant && batch.step.is_multiple_of(REBUILD_CHECK);
             rebuild_error = measured.then(|| (rebuilt - x).abs().max());
         }
         self.batches.push(RunBatch { batch, log_probs, rebuild_error });
