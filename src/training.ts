@@ -68,8 +68,9 @@ export interface TrainOptions {
    */
   folder?: PathLike
   /**
-   * Writes a checkpoint every so many steps (1000), after each evaluation that is the best so far, and at the end; keeps the newest
-   * `keep` (3) and the best. `latest` and `best` in the folder name them. @default in `checkpoints` of the run's folder, none without
+   * Writes a checkpoint every so many steps (1000), after a quarter of an hour without one, after each evaluation that is the best so
+   * far, and at the end; keeps the newest `keep` (3) and the best. `latest` and `best` in the folder name them.
+   * @default in `checkpoints` of the run's folder, none without
    */
   checkpoint?: { folder?: PathLike; every?: number; keep?: number }
   /**

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use serde_json::json;
@@ -29,6 +29,9 @@ const MEMORY_SHARE: f64 = 0.6;
 
 /// Largest error of a rebuilt batch before a warning: half a bin of 8-bit pixels.
 const REBUILD_WARNING: f32 = 1.0 / 512.0;
+
+/// A run loses no more time than this to a power cut, however long its steps are.
+const LONGEST_UNSAVED: Duration = Duration::from_secs(15 * 60);
 
 /// Times that a run goes back to its last checkpoint before it ends: what fails again and again will not pass.
 const MOST_ROLLBACKS: u32 = 3;
@@ -153,6 +156,7 @@ impl FlowModel {
             improved: false,
             sampled: None,
             last_checkpoint: None,
+            saved: Instant::now(),
         };
         let outcome = run.go();
         // Fails where the model has been disposed of: there is nothing left to be made the model then.
@@ -275,6 +279,8 @@ struct Run<'a> {
     evaluated: Option<u64>,
     sampled: Option<u64>,
     last_checkpoint: Option<(u64, PathBuf)>,
+    /// When that was, or the run began.
+    saved: Instant,
     /// The last evaluation was the best, and its weights have no checkpoint yet.
     improved: bool,
 }
@@ -493,7 +499,11 @@ impl Run<'_> {
             self.config.sample.as_ref().map(|sample| sample.every),
             self.config.checkpoint.as_ref().map(|checkpoint| checkpoint.every),
         ];
-        every.into_iter().flatten().any(|every| self.state.step.is_multiple_of(every))
+        every.into_iter().flatten().any(|every| self.state.step.is_multiple_of(every)) || self.is_long_unsaved()
+    }
+
+    fn is_long_unsaved(&self) -> bool {
+        self.config.checkpoint.is_some() && self.saved.elapsed() > LONGEST_UNSAVED
     }
 
     fn watch(&mut self, step: u64, rebuild_error: Option<f32>) {
@@ -558,9 +568,10 @@ impl Run<'_> {
     fn checkpoint(&mut self, at_an_end: bool) -> Result<()> {
         let Some(CheckpointConfig { every, .. }) = self.config.checkpoint else { return Ok(()) };
         let last = self.last_checkpoint.as_ref().map(|(step, _)| *step);
-        if !self.is_due(every, last, at_an_end || self.improved) {
+        if !self.is_due(every, last, at_an_end || self.improved || self.is_long_unsaved()) {
             return Ok(());
         }
+        self.saved = Instant::now();
         self.state.seconds = self.seconds();
         // What is before the checkpoint is then on disk: a resumed run keeps those lines and no others.
         if let Some(Err(error)) = self.recorder.as_mut().map(Recorder::sync) {
