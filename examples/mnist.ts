@@ -9,7 +9,6 @@ import { createWriteStream } from 'node:fs'
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 
-import { SingleBar } from 'cli-progress'
 import {
   createGlow,
   type GlowOptions,
@@ -21,6 +20,7 @@ import {
 } from 'glowflow'
 
 import { image, mnist, ofClass } from './mnist-data.ts'
+import { showProgress } from './progress.ts'
 
 const preset = {
   model: { imageSize: 32, channels: 1, levels: 3, depth: 4, hidden: 64, seed: 1 },
@@ -85,30 +85,6 @@ console.log(
     `not the published figure, which is of a model of 28x28 images)`,
 )
 console.log(`test ${bitsPerDim.toFixed(3)} bits/dim (${images} images)`)
-
-/** A bar in a terminal, a line every ten seconds elsewhere. */
-function showProgress(seconds: number): { tell(event: TrainEvent): void; end(): void } {
-  const start = Date.now()
-  const format = '{bar} {loss} bits/dim | {speed} images/s | {left} s left'
-  const bar = process.stdout.isTTY ? new SingleBar({ format, hideCursor: true, barsize: 30 }) : undefined
-  const state = { loss: '-', speed: '-', left: `${seconds}` }
-  bar?.start(seconds, 0, state)
-  let printed = start
-  return {
-    tell(event) {
-      if (event.type !== 'step-end') return
-      const passed = Math.min(seconds, (Date.now() - start) / 1000)
-      state.loss = event.loss.toFixed(3)
-      state.speed = event.imagesPerSecond.toFixed(0)
-      state.left = (seconds - passed).toFixed(0)
-      bar?.update(passed, state)
-      if (bar || Date.now() - printed < 10_000) return
-      printed = Date.now()
-      console.log(`step ${event.step}: ${state.loss} bits/dim | ${state.speed} images/s | ${state.left} s left`)
-    },
-    end: () => bar?.stop(),
-  }
-}
 
 function report({ step, reason, seconds }: TrainSummary): void {
   const steps = (step * preset.train.batchSize) / train.length
