@@ -5,22 +5,13 @@
  * goes on with the weights of that step, a second Ctrl-C ends the program.
  */
 
-import { createWriteStream } from 'node:fs'
-import { mkdir, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 
-import { SingleBar } from 'cli-progress'
-import {
-  createGlow,
-  type GlowOptions,
-  type TrainEvent,
-  type TrainOptions,
-  type TrainSummary,
-  writePlot,
-  writePngGrid,
-} from 'glowflow'
+import { createGlow, type GlowOptions, type TrainOptions, type TrainSummary, writePngGrid } from 'glowflow'
 
 import { image, mnist, ofClass } from './mnist-data.ts'
+import { showProgress } from './progress.ts'
 
 const preset = {
   model: { imageSize: 32, channels: 1, levels: 3, depth: 4, hidden: 64, seed: 1 },
@@ -36,7 +27,6 @@ const preset = {
 
 const folder = join('runs', 'mnist')
 await rm(folder, { recursive: true, force: true })
-await mkdir(folder, { recursive: true })
 
 const [train, heldOut] = (await mnist('train')).split([0.98, 0.02])
 const test = await mnist('t10k')
@@ -50,33 +40,19 @@ console.log(
   `${train.length} training images, ${heldOut.length} held out, ${preset.train.seconds} seconds, into ${folder}`,
 )
 
-const options: TrainOptions = {
-  ...preset.train,
-  evaluate: { data: heldOut, every: 500, limit: 500 },
-  sample: { folder: join(folder, 'samples'), every: 500, count: 64 },
-}
-const run = model.train(train, options)
+const evaluate = { data: heldOut, every: 500, limit: 500 }
+const run = model.train(train, { ...preset.train, folder, evaluate, sample: { every: 500 } })
 process.once('SIGINT', () => void run.stop())
 
-const metrics = createWriteStream(join(folder, 'metrics.jsonl'))
-const { evaluate: _, ...hparams } = options
-metrics.write(`${JSON.stringify({ type: 'hparams', model: model.config, device: model.device, train: hparams })}\n`)
-const events: TrainEvent[] = []
 const progress = showProgress(preset.train.seconds)
-for await (const event of run) {
-  metrics.write(`${JSON.stringify(event)}\n`)
-  events.push(event)
-  progress.tell(event)
-}
+for await (const event of run) progress.tell(event)
 progress.end()
-metrics.end()
 report(await run.finished)
 
 await model.save(join(folder, 'model.safetensors'))
-await plotLoss(events)
 await picture('interpolation', interpolate)
 await picture('shifted digit', shift)
-console.log(`Pictures, metrics, loss.svg and the model are in ${folder}`)
+console.log(`Pictures, metrics, loss.png and the model are in ${folder}`)
 
 const { bitsPerDim, images } = await model.evaluate(test)
 const bits = (bitsPerDim * 32 * 32) / (28 * 28)
@@ -86,53 +62,9 @@ console.log(
 )
 console.log(`test ${bitsPerDim.toFixed(3)} bits/dim (${images} images)`)
 
-/** A bar in a terminal, a line every ten seconds elsewhere. */
-function showProgress(seconds: number): { tell(event: TrainEvent): void; end(): void } {
-  const start = Date.now()
-  const format = '{bar} {loss} bits/dim | {speed} images/s | {left} s left'
-  const bar = process.stdout.isTTY ? new SingleBar({ format, hideCursor: true, barsize: 30 }) : undefined
-  const state = { loss: '-', speed: '-', left: `${seconds}` }
-  bar?.start(seconds, 0, state)
-  let printed = start
-  return {
-    tell(event) {
-      if (event.type !== 'step-end') return
-      const passed = Math.min(seconds, (Date.now() - start) / 1000)
-      state.loss = event.loss.toFixed(3)
-      state.speed = event.imagesPerSecond.toFixed(0)
-      state.left = (seconds - passed).toFixed(0)
-      bar?.update(passed, state)
-      if (bar || Date.now() - printed < 10_000) return
-      printed = Date.now()
-      console.log(`step ${event.step}: ${state.loss} bits/dim | ${state.speed} images/s | ${state.left} s left`)
-    },
-    end: () => bar?.stop(),
-  }
-}
-
 function report({ step, reason, seconds }: TrainSummary): void {
   const steps = (step * preset.train.batchSize) / train.length
   console.log(`${reason} after ${step} steps (${steps.toFixed(1)} epochs) and ${seconds.toFixed(0)} seconds`)
-}
-
-async function plotLoss(all: readonly TrainEvent[]): Promise<void> {
-  const steps = all.filter((event) => event.type === 'step-end')
-  let mean = steps[0]?.loss ?? 0
-  const smooth = steps.map(({ step, loss, merged }) => {
-    mean += (loss - mean) * (1 - 0.98 ** merged)
-    return [step, mean] as const
-  })
-  const scores = all.filter((event) => event.type === 'evaluation-end')
-  await writePlot(join(folder, 'loss.svg'), {
-    title: 'Glow on MNIST, padded to 32x32',
-    xLabel: 'step',
-    yLabel: 'bits/dim',
-    series: [
-      { points: steps.map(({ step, loss }) => [step, loss]), faint: true },
-      { name: 'training, running mean', points: smooth },
-      { name: 'held out', points: scores.map((score) => [score.step, score.bitsPerDim]) },
-    ],
-  })
 }
 
 /** A young model may not invert everywhere; that is said, and the rest goes on. */
