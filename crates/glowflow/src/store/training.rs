@@ -37,9 +37,8 @@ pub fn write(path: &Path, trained: &Glow, in_model: bool, mut moments: StoredMom
     let mut tensors = if in_model { Vec::new() } else { tensors_of(trained, Some(WEIGHTS)) };
     for NamedParameter { name, shape, .. } in named_parameters(trained) {
         let Some(moments) = moments.remove(&name) else { continue };
-        let tensor = |(prefix, values): (&&str, Vec<f32>)| {
-            NewTensor::floats(format!("{prefix}.{name}"), shape.clone(), &values)
-        };
+        let tensor =
+            |(prefix, values): (&&str, Vec<f32>)| NewTensor::floats(format!("{prefix}.{name}"), shape.clone(), &values);
         tensors.extend(MOMENTS.iter().zip(moments).map(tensor));
     }
     let metadata = [("format", FORMAT.to_owned()), ("version", VERSION.to_owned()), ("state", state)];
