@@ -187,6 +187,17 @@ test('for people: no escape codes without a terminal, results on stdout, the res
   t.false((stdout + stderr).includes('\u001B'))
 })
 
+test('what is left is said in steps of several batches, and in seconds where a run goes on', async (t) => {
+  const dir = await folder(t)
+  const data = ['--data', await idxFolder(dir, 32)]
+  const steps = await glowflow(['train', ...data, ...small, '--epochs', '3', '--accumulate', '2'], dir)
+  t.regex(steps.stderr, /step 1\/6, /)
+  const cut = await glowflow(['train', ...data, ...small, '--seconds', '1', '--out', 'cut'], dir)
+  t.regex(cut.stderr, /step 1, .* images\/s, 1\.0 s left\n/)
+  const rest = await glowflow(['train', '--resume', 'cut', '--seconds', '2'], dir)
+  t.regex(rest.stderr, /step \d+, .* images\/s, (0\.[89]|1\.0) s left\n/)
+})
+
 test('Ctrl-C and SIGTERM end a run with a checkpoint', async (t) => {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     // oxlint-disable-next-line no-await-in-loop -- One after the other: both want the processor.

@@ -236,7 +236,12 @@ export interface TrainOptions {
 }
 
 export type TrainEvent =
-  | { readonly type: 'run-start'; readonly step: number; readonly batchesPerEpoch: number }
+  | {
+      readonly type: 'run-start'
+      readonly step: number
+      readonly batchesPerEpoch: number
+      readonly seconds: number
+    }
   | {
       readonly type: 'step-end'
       readonly step: number

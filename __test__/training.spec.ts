@@ -41,6 +41,22 @@ test('events come in order and the last one is run-end', async (t) => {
   t.deepEqual(events.at(-1), { type: 'run-end', summary })
 })
 
+test('whoever listens late gets the start of the run first', async (t) => {
+  const model = await tiny()
+  const run = model.train(data, quick)
+  const first = async () => {
+    for await (const event of run) return event
+  }
+  // The start was told long before this step.
+  for await (const event of run) if (event.type === 'step-end') break
+  const start = { type: 'run-start', step: 0, batchesPerEpoch: 8, seconds: 0 } as const
+  t.deepEqual([await first(), await first()], [start, start])
+  const types: string[] = []
+  for await (const { type } of run) if (types.push(type) === 2) break
+  t.deepEqual(types, ['run-start', 'step-end'])
+  await run.stop()
+})
+
 test('training lowers the bits per dimension', async (t) => {
   const model = await tiny()
   await model.initialize(data)

@@ -131,7 +131,7 @@ export declare class Run {
   stop(): void
   /** What the run came to: nothing yet, its summary as JSON, or its failure. */
   outcome(): string | null
-  /** A mailbox for the events from now on. */
+  /** A mailbox for the start of the run and the events from now on. */
   open(): Mailbox
 }
 

@@ -131,7 +131,14 @@ export const trainRules: Rules<TrainOptions> = {
 }
 
 export type TrainEvent =
-  | { readonly type: 'run-start'; readonly step: number; readonly batchesPerEpoch: number }
+  | {
+      readonly type: 'run-start'
+      readonly step: number
+      /** Batches of `batchSize`, of which a step takes `accumulate`. */
+      readonly batchesPerEpoch: number
+      /** Of training, before a resumption. */
+      readonly seconds: number
+    }
   | {
       readonly type: 'step-end'
       readonly step: number
@@ -165,8 +172,8 @@ export interface TrainSummary {
 }
 
 /**
- * A run under way or over. Each iterator starts with the next event and always gets the last one; one that is opened after the
- * end gets that one alone. A failure makes the iteration throw the same error that `finished` rejects with. Leaving the loop,
+ * A run under way or over. Each iterator starts with `run-start`, goes on with the next event and always gets the last one; one
+ * that is opened after the end gets that one alone. A failure makes the iteration throw the same error that `finished` rejects with. Leaving the loop,
  * throwing in it or being slow in it does nothing to the run.
  */
 export interface TrainingRun extends AsyncIterable<TrainEvent> {

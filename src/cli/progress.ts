@@ -13,6 +13,8 @@ export class Progress {
   readonly #started = performance.now()
   #printed = -Infinity
   #firstStep = 0
+  /** Of training, before a resumption. */
+  #earlierSeconds = 0
   #totalSteps: number
   #state = 'the first step'
   #score = ''
@@ -30,8 +32,10 @@ export class Progress {
   tell(event: TrainEvent): void {
     if (event.type === 'run-start') {
       this.#firstStep = event.step
-      const { epochs } = this.#limits
-      if (epochs !== undefined) this.#totalSteps = Math.min(this.#totalSteps, Math.ceil(epochs * event.batchesPerEpoch))
+      this.#earlierSeconds = event.seconds
+      const { epochs, accumulate = 1 } = this.#limits
+      if (epochs !== undefined)
+        this.#totalSteps = Math.min(this.#totalSteps, Math.ceil((epochs * event.batchesPerEpoch) / accumulate))
     } else if (event.type === 'step-end') {
       this.#step(event)
     } else if (event.type === 'evaluation-end') {
@@ -69,7 +73,8 @@ export class Progress {
   /** The part of the run that is over, by the limit that is nearest. */
   #done(step: number): number {
     const bySteps = (step - this.#firstStep) / (this.#totalSteps - this.#firstStep)
-    const byTime = (performance.now() - this.#started) / 1000 / (this.#limits.seconds ?? Infinity)
+    const seconds = (this.#limits.seconds ?? Infinity) - this.#earlierSeconds
+    const byTime = (performance.now() - this.#started) / 1000 / seconds
     return Math.min(1, Math.max(bySteps, byTime))
   }
 }

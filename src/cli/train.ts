@@ -143,11 +143,10 @@ async function goOn(typed: Readonly<Record<string, unknown>>, path: string): Pro
   const device = settings.model?.device
   const { model, run } = await resumeTraining(path, train, { ...options, ...(device && { device }) })
   note(`Glow of ${model.parameterCount} weights on ${model.device.label}, from step ${model.step} of ${folder}`)
-  // Seconds before a resumption count, and are not known here: how many are left cannot be said.
-  return follow(model, run, settings, folder, { ...options, seconds: undefined })
+  return follow(model, run, settings, folder, options)
 }
 
-/** Listens at once: an event that nobody waits for is gone. */
+/** Listens at once: an event that nobody waits for is gone, but for the first. */
 function follow(model: FlowModel, run: TrainingRun, settings: Settings, folder: string, limits: TrainOptions): Started {
   const whole = { ...settings, model: { ...settings.model, ...model.config } }
   return { model, run, events: keeping(run[Symbol.asyncIterator](), whole, folder), folder, limits }

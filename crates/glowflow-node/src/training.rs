@@ -74,12 +74,17 @@ type News = Option<TrainEvent>;
 #[derive(Default)]
 struct Readers {
     open: Vec<Weak<Mutex<VecDeque<News>>>>,
+    /// What a reader that comes later gets first: a run may start before anybody can listen.
+    start: News,
     /// What the run came to, once it has.
     outcome: Option<Result<TrainSummary, String>>,
 }
 
 impl Readers {
     fn post(&mut self, news: &News) {
+        if let Some(TrainEvent::RunStart { .. }) = news {
+            self.start.clone_from(news);
+        }
         self.open.retain(|mailbox| {
             let Some(mailbox) = mailbox.upgrade() else { return false };
             let mut mailbox = lock(&mailbox);
@@ -169,7 +174,7 @@ impl Run {
         }
     }
 
-    /// A mailbox for the events from now on.
+    /// A mailbox for the start of the run and the events from now on.
     #[napi]
     pub fn open(&self) -> Mailbox {
         let mailbox = Mailbox::default();
@@ -177,6 +182,7 @@ impl Run {
         if readers.outcome.is_some() {
             lock(&mailbox.news).push_back(None);
         } else {
+            lock(&mailbox.news).extend(readers.start.clone().map(Some));
             readers.open.push(Arc::downgrade(&mailbox.news));
         }
         mailbox

@@ -103,7 +103,7 @@ mod tests {
     }
 
     const WHOLE: &str = concat!(
-        r#"{"type":"run-start","step":0,"batchesPerEpoch":1.5,"time":1.0}"#,
+        r#"{"type":"run-start","step":0,"batchesPerEpoch":1.5,"seconds":0.0,"time":1.0}"#,
         "\n",
         r#"{"type":"step-end","step":1,"loss":4.5,"merged":1,"time":2.0}"#,
         "\n",

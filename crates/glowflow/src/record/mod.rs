@@ -343,7 +343,7 @@ mod tests {
         fs::write(&sample, encode_png(&[200; 18], shape).unwrap()).unwrap();
 
         let mut recorder = Recorder::open(&folder, 0, &json!({ "steps": 300 })).unwrap();
-        recorder.record(&TrainEvent::RunStart { step: 0, batches_per_epoch: 1.5 }).unwrap();
+        recorder.record(&TrainEvent::RunStart { step: 0, batches_per_epoch: 1.5, seconds: 0.0 }).unwrap();
         for at in 1..=300 {
             recorder.record(&step(at)).unwrap();
             if at % 100 == 0 {
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(fs::read_to_string(folder.join(CONFIG)).unwrap(), "{\n  \"steps\": 300\n}\n");
         let lines = lines(&folder);
         assert_eq!(lines.len(), 1 + 300 + 3 + 1 + 1 + 1 + 1);
-        assert_eq!(lines[0], json!({ "type": "run-start", "step": 0, "batchesPerEpoch": 1.5 }));
+        assert_eq!(lines[0], json!({ "type": "run-start", "step": 0, "batchesPerEpoch": 1.5, "seconds": 0.0 }));
         assert_eq!(
             lines[1],
             json!({

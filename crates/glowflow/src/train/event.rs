@@ -16,6 +16,8 @@ pub enum TrainEvent {
         step: u64,
         /// Not a whole number where the batch size does not divide the images.
         batches_per_epoch: f64,
+        /// Of training, in the parts of this run before this one.
+        seconds: f64,
     },
     /// One step, or several merged.
     StepEnd(StepEnd),
@@ -143,7 +145,8 @@ mod tests {
         let event = serde_json::to_value(TrainEvent::EvaluationEnd { step: 5, evaluation }).unwrap();
         assert_eq!(event["type"], "evaluation-end");
         assert_eq!(event["bitsPerDim"], 2.0);
-        let event = serde_json::to_value(TrainEvent::RunStart { step: 0, batches_per_epoch: 1.5 }).unwrap();
-        assert_eq!(event["batchesPerEpoch"], 1.5);
+        let start = TrainEvent::RunStart { step: 3, batches_per_epoch: 1.5, seconds: 2.5 };
+        let expected = serde_json::json!({ "type": "run-start", "step": 3, "batchesPerEpoch": 1.5, "seconds": 2.5 });
+        assert_eq!(serde_json::to_value(start).unwrap(), expected);
     }
 }

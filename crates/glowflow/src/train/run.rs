@@ -294,7 +294,8 @@ enum End {
 impl Run<'_> {
     fn go(mut self) -> Result<TrainSummary> {
         let batches_per_epoch = self.data.training.len() as f64 / self.config.batch_size as f64;
-        self.tell(TrainEvent::RunStart { step: self.state.step, batches_per_epoch });
+        let (step, seconds) = (self.state.step, self.earlier_seconds);
+        self.tell(TrainEvent::RunStart { step, batches_per_epoch, seconds });
         match self.run() {
             Ok(()) => {}
             Err(error) => {

@@ -117,7 +117,9 @@ fn events_come_in_order_and_say_what_happened() {
     for event in &run.events {
         let json = serde_json::to_value(event).unwrap();
         match event {
-            TrainEvent::RunStart { step, batches_per_epoch } => assert_eq!((*step, *batches_per_epoch), (0, 5.0)),
+            TrainEvent::RunStart { step, batches_per_epoch, seconds } => {
+                assert_eq!((*step, *batches_per_epoch, *seconds), (0, 5.0, 0.0));
+            }
             TrainEvent::StepEnd(step) => {
                 assert_eq!((step.merged, step.epoch), (1, step.step / 5));
                 assert!(step.loss.is_finite() && step.gradient_norm > 0.0 && step.images_per_second > 0.0);
