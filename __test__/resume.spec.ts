@@ -221,3 +221,15 @@ test('events of a resumed run start where it was', async (t) => {
     ],
   )
 })
+
+test('one checkpoint that is copied elsewhere leaves the run alone', async (t) => {
+  const [dir, elsewhere] = [await folder(t), await folder(t)]
+  const data = slopesData(64)
+  const run = join(dir, 'run')
+  await (await tiny()).train(data, { ...options, steps: 10, folder: run, checkpoint: { every: 5 } }).finished
+  const before = await readFile(join(run, 'metrics.jsonl'), 'utf8')
+  await cp(join(run, 'checkpoints', 'step-00000005'), join(elsewhere, 'copy'), { recursive: true })
+  const resumed = await resumeTraining(join(elsewhere, 'copy'), data, { steps: 7 })
+  t.is((await resumed.run.finished).checkpoint, join(elsewhere, 'step-00000007'))
+  t.is(await readFile(join(run, 'metrics.jsonl'), 'utf8'), before)
+})

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
 import test from 'ava'
-import { loadModel, type TrainEvent } from 'glowflow'
+import { customDataset, loadModel, type TrainEvent } from 'glowflow'
 
 import { folder, refuses, slopes, slopesData, tiny } from './helpers.js'
 
@@ -282,4 +282,14 @@ test('a failure that nobody looks at is an unhandled rejection, one that is read
   const read = await program(`try { for await (const _ of ${failing}); } catch (error) { console.log(error.code) }`)
   t.is(read.stdout, 'ERR_GLOW_IO\n')
   t.is(read.code, 0)
+})
+
+test('what fails after the last step costs no checkpoint', async (t) => {
+  const dir = await folder(t)
+  const batch = () => Promise.reject(new Error('gone'))
+  const gone = customDataset({ id: 'gone', length: 8, height: 8, width: 8, channels: 1, batch })
+  const checkpoint = { folder: join(dir, 'checkpoints') }
+  const run = (await tiny()).train(data, { ...quick, steps: 3, checkpoint, evaluate: { data: gone, every: 100 } })
+  await refuses(t, 'ERR_GLOW_DATA', /gone/, () => run.finished)
+  t.is((await loadModel(checkpoint.folder)).step, 3)
 })

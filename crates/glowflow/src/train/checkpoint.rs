@@ -90,8 +90,14 @@ impl Checkpoint {
 fn moved(mut train: TrainConfig, checkpoint: &Path) -> TrainConfig {
     let (Some(now), Some(to)) = (checkpoint.parent(), &mut train.checkpoint) else { return train };
     let before = std::mem::replace(&mut to.folder, now.to_owned());
-    let (Some(run), true) = (&train.folder, now.ends_with(CHECKPOINTS)) else { return train };
-    if let (true, Some(parent)) = (before == run.join(CHECKPOINTS), now.parent()) {
+    let Some(run) = train.folder.as_ref().filter(|run| before == run.join(CHECKPOINTS) && before != now) else {
+        return train;
+    };
+    if !now.ends_with(CHECKPOINTS) {
+        // A copy of one checkpoint: the run's folder goes on with another.
+        train.sample.take_if(|sample| sample.folder.starts_with(run));
+        train.folder = None;
+    } else if let Some(parent) = now.parent() {
         if let Some(sample) = &mut train.sample
             && let Ok(within) = sample.folder.strip_prefix(run)
         {

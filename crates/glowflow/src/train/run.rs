@@ -296,19 +296,22 @@ impl Run<'_> {
         let batches_per_epoch = self.data.training.len() as f64 / self.config.batch_size as f64;
         let (step, seconds) = (self.state.step, self.earlier_seconds);
         self.tell(TrainEvent::RunStart { step, batches_per_epoch, seconds });
-        match self.run() {
-            Ok(()) => {}
+        let ended = self.run().and_then(|()| {
+            let stopped = self.control.is_stopped();
+            if !stopped {
+                self.evaluate(true)?;
+            }
+            self.sample(true)?;
+            Ok(stopped)
+        });
+        let stopped = match ended {
+            Ok(stopped) => stopped,
             Err(error) => {
                 // The weights are still the last good ones. What ended the run is told, not what befell its checkpoint.
                 let _ = self.checkpoint(true);
                 return Err(error);
             }
-        }
-        let stopped = self.control.is_stopped();
-        if !stopped {
-            self.evaluate(true)?;
-        }
-        self.sample(true)?;
+        };
         self.checkpoint(true)?;
         let summary = TrainSummary {
             step: self.state.step,
@@ -561,8 +564,14 @@ impl Run<'_> {
         };
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let path = folder.join(format!("step-{step:08}.png"));
-        write_png_grid(&path, &images, &GridOptions::default())?;
-        self.tell(TrainEvent::SampleEnd { step, path });
+        match write_png_grid(&path, &images, &GridOptions::default()) {
+            // A full disk: a picture is no reason to end a training.
+            Err(error @ Error::Io { .. }) => self.warn("SAMPLE_FAILED", &error),
+            written => {
+                written?;
+                self.tell(TrainEvent::SampleEnd { step, path });
+            }
+        }
         Ok(())
     }
 
