@@ -19,7 +19,8 @@ import {
   writePngGrid,
 } from 'glowflow'
 
-import { image, mnist, ofClass } from './mnist-data.ts'
+import { image } from './images.ts'
+import { mnist, ofClass } from './mnist-data.ts'
 import { showProgress } from './progress.ts'
 
 const preset = {
