@@ -1,6 +1,6 @@
 import type { Images } from 'glowflow'
 
-import { image } from './mnist-data.ts'
+import { image } from './images.ts'
 
 /** Logistic regression on pixels, by stochastic gradient descent: the log-odds that an image is of `ones`, not of `zeros`. */
 export function classifier(zeros: Images, ones: Images): (images: Images) => number[] {

@@ -24,7 +24,7 @@ import {
 
 import { classifier } from './classifier.ts'
 import { allEmoji, asDataset, attributes, contrast, type Emoji, genders, kinds, tones } from './emoji-data.ts'
-import { image } from './mnist-data.ts'
+import { image } from './images.ts'
 import { showProgress } from './progress.ts'
 
 const size = 32
@@ -129,10 +129,8 @@ async function toneRows(): Promise<Images> {
 }
 
 async function pictures(codes: readonly string[]): Promise<Images> {
-  return plain(
-    test,
-    codes.map((code) => heldOut.findIndex((one) => one.code === code)),
-  )
+  const indices = codes.map((code) => heldOut.findIndex((one) => one.code === code))
+  return plain(test, indices)
 }
 
 async function plain(data: Dataset, indices: readonly number[]): Promise<Images> {
@@ -166,19 +164,13 @@ async function measure(): Promise<Record<string, Record<string, string>>> {
     const odds = byAmount(logOdds(inverted(moved))).map((values) => mean(values).toFixed(1))
     table[name] = { right: percent(mean(right.map(Number))), ...named('log-odds', odds) }
     if (!tones.includes(name)) continue
-    const far = byAmount(
-      Array.from({ length: moved.count }, (_, index) => {
-        const emoji = Math.floor(index / amounts.length)
-        return skinDistance(image(moved, index), image(unseen.without, emoji), image(unseen.having, emoji))
-      }),
-    ).map(mean)
-    Object.assign(
-      table[name],
-      named(
-        'skin',
-        far.map((value) => percent(value / far[0]!)),
-      ),
-    )
+    const distances = Array.from({ length: moved.count }, (_, index) => {
+      const emoji = Math.floor(index / amounts.length)
+      return skinDistance(image(moved, index), image(unseen.without, emoji), image(unseen.having, emoji))
+    })
+    const far = byAmount(distances).map(mean)
+    const parts = far.map((value) => percent(value / far[0]!))
+    Object.assign(table[name], named('skin', parts))
   }
   return table
 }
@@ -207,11 +199,10 @@ async function sides(of: readonly Emoji[], name: string): Promise<{ without: Ima
   const having = some.filter(({ has }) => has.includes(name))
   const others = some.filter(({ has }) => !has.includes(name))
   const without = having.map((_, index) => others[Math.floor((index * others.length) / having.length)]!)
-  const read = async (part: readonly Emoji[]): Promise<Images> => {
-    return plain(
-      of === training ? train : test,
-      part.map((one) => of.indexOf(one)),
-    )
+  const data = of === training ? train : test
+  const read = (part: readonly Emoji[]): Promise<Images> => {
+    const indices = part.map((one) => of.indexOf(one))
+    return plain(data, indices)
   }
   return { without: await read(without), having: await read(having) }
 }

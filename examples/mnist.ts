@@ -10,7 +10,8 @@ import { join } from 'node:path'
 
 import { createGlow, type GlowOptions, type TrainOptions, type TrainSummary, writePngGrid } from 'glowflow'
 
-import { image, mnist, ofClass } from './mnist-data.ts'
+import { image } from './images.ts'
+import { mnist, ofClass } from './mnist-data.ts'
 import { showProgress } from './progress.ts'
 
 const preset = {
