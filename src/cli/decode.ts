@@ -2,7 +2,7 @@
 
 import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
-import { picturesOut, writeImages } from './images.js'
+import { countText, picturesOut, writeImages } from './images.js'
 import { loadLatents } from './latents-file.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
 
@@ -26,7 +26,7 @@ export const decodeCommand = () =>
       show(
         {
           json: { files, count, height, width, channels },
-          text: `${count} images of ${height}x${width}x${channels} in ${out}`,
+          text: `${countText(count)} of ${height}x${width}x${channels} in ${out}`,
         },
         json,
       )

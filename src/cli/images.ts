@@ -73,3 +73,6 @@ export async function writeImages(out: string, images: Images, grid: GridOptions
   )
   return files
 }
+
+/** `1 image`, `2 images`. */
+export const countText = (count: number): string => `${count} image${count === 1 ? '' : 's'}`

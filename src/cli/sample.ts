@@ -2,7 +2,7 @@
 
 import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
-import { picturesOut, writeImages } from './images.js'
+import { countText, picturesOut, writeImages } from './images.js'
 import { batchSizeOption, deviceOption, modelOption } from './model.js'
 
 export const sampleCommand = () =>
@@ -27,7 +27,7 @@ export const sampleCommand = () =>
       show(
         {
           json: { files, count, height, width, channels },
-          text: `${count} images of ${height}x${width}x${channels} in ${out}`,
+          text: `${countText(count)} of ${height}x${width}x${channels} in ${out}`,
         },
         json,
       )

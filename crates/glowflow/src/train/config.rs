@@ -110,7 +110,7 @@ pub struct SampleConfig {
     /// Images of a grid.
     pub count: usize,
     /// Standard deviation of the latents.
-    pub temperature: f32,
+    pub temperature: f64,
 }
 
 impl Default for SampleConfig {
@@ -216,7 +216,7 @@ impl TrainConfig {
         if let Some(sample) = &self.sample {
             whole_number("sample.every", sample.every);
             whole_number("sample.count", sample.count as u64);
-            let temperature = f64::from(sample.temperature);
+            let temperature = sample.temperature;
             check(
                 temperature >= 0.0 && temperature.is_finite(),
                 "sample.temperature",

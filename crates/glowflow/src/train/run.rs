@@ -554,7 +554,7 @@ impl Run<'_> {
         }
         let step = self.state.step;
         self.sampled = Some(step);
-        let images = match self.model.sample(*count, *temperature, self.config.seed, &Call::default()) {
+        let images = match self.model.sample(*count, *temperature as f32, self.config.seed, &Call::default()) {
             // A young model may not invert everywhere: no reason to end its training.
             Err(error @ Error::NotFinite { .. }) => {
                 self.warn("SAMPLE_NOT_FINITE", &error);
@@ -562,9 +562,9 @@ impl Run<'_> {
             }
             images => images?,
         };
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let path = folder.join(format!("step-{step:08}.png"));
-        match write_png_grid(&path, &images, &GridOptions::default()) {
+        let made = std::fs::create_dir_all(folder).map_err(Error::io(folder));
+        match made.and_then(|()| write_png_grid(&path, &images, &GridOptions::default())) {
             // A full disk: a picture is no reason to end a training.
             Err(error @ Error::Io { .. }) => self.warn("SAMPLE_FAILED", &error),
             written => {

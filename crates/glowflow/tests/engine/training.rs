@@ -610,3 +610,22 @@ fn a_run_that_rolls_back_goes_on_with_other_images_and_ends_where_it_cannot() {
     let refused = TrainConfig { on_not_finite, ..options(3) }.validate().unwrap_err();
     assert!(refused.to_string().contains("'stop', as there are no checkpoints"), "{refused}");
 }
+
+#[test]
+fn a_grid_that_cannot_be_written_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("samples");
+    std::fs::write(&file, b"not a folder").unwrap();
+    let sample = SampleConfig { folder: file, every: 2, count: 1, temperature: 0.7 };
+    let run = Run::of(&new_model(&tiny(4, 4, 1)), TrainConfig { sample: Some(sample), ..options(3) });
+    assert_eq!(run.summary().step, 3);
+    let warned: Vec<u64> = run
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            TrainEvent::Warning { step, code: "SAMPLE_FAILED", .. } => Some(*step),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(warned, [0, 2, 3]);
+}
