@@ -295,16 +295,18 @@ fn overflowing(config: &GlowConfig, change: impl Fn(&mut Glow)) -> FlowModel {
     loaded(config, &glow, &cpu())
 }
 
+fn overflow_a_scale(glow: &mut Glow) {
+    let norm = &mut glow.levels[1].steps[0].mix.actnorm;
+    // Finite itself, but not its exponential times three.
+    norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(40.0));
+}
+
 #[test]
 fn a_loss_that_is_not_finite_ends_the_run_and_leaves_the_weights() {
     for activations in [Activations::Stored, Activations::Inputs, Activations::Constant] {
         let folder = tempfile::tempdir().unwrap();
         let config = tiny(8, 8, 3);
-        let model = overflowing(&config, |glow| {
-            let norm = &mut glow.levels[1].steps[0].mix.actnorm;
-            // Finite itself, but not its exponential times three.
-            norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(40.0));
-        });
+        let model = overflowing(&config, overflow_a_scale);
         let before = weights(&model);
         let checkpoint = CheckpointConfig { folder: folder.path().into(), every: 1, keep: 2 };
         let run =
@@ -591,10 +593,7 @@ fn an_image_that_cannot_be_read_ends_the_run_with_a_checkpoint() {
 fn a_run_that_rolls_back_goes_on_with_other_images_and_ends_where_it_cannot() {
     let folder = tempfile::tempdir().unwrap();
     let config = tiny(8, 8, 3);
-    let model = overflowing(&config, |glow| {
-        let norm = &mut glow.levels[1].steps[0].mix.actnorm;
-        norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(40.0));
-    });
+    let model = overflowing(&config, overflow_a_scale);
     let before = weights(&model);
     let checkpoint = CheckpointConfig { folder: folder.path().into(), every: 1000, keep: 2 };
     let on_not_finite = OnNotFinite::Rollback;
@@ -606,7 +605,6 @@ fn a_run_that_rolls_back_goes_on_with_other_images_and_ends_where_it_cannot() {
     let (_, from) = FlowModel::resume(folder.path(), &cpu()).unwrap();
     assert_eq!((from.state.step, from.state.images), (0, 0), "the checkpoint that it went back to");
 
-    // A loss that one image alone makes infinite: the run passes it.
     let refused = TrainConfig { on_not_finite, ..options(3) }.validate().unwrap_err();
     assert!(refused.to_string().contains("'stop', as there are no checkpoints"), "{refused}");
 }
