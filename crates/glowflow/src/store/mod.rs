@@ -4,5 +4,6 @@ pub mod directions;
 pub mod file;
 pub mod lock;
 pub mod model;
+pub mod pytorch;
 pub mod safetensors;
 pub mod training;

@@ -148,9 +148,14 @@ impl SafeFile {
 
     /// The tensors' names, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names = self.header.offset_keys();
+        let mut names = self.names_in_order();
         names.sort_unstable();
         names
+    }
+
+    /// The tensors' names, in the order in which they lie in the file.
+    pub fn names_in_order(&self) -> Vec<String> {
+        self.header.offset_keys()
     }
 
     /// A tensor.
