@@ -472,7 +472,7 @@ mod tests {
         refused(&whole[..whole.len() / 4], "truncated");
         // The shape [2, 3] with the strides [3, 1], and what takes more than the storage or the file.
         let view = |shape: &[u8], stride: &[u8]| {
-            replaced(file, b"K\x02K\x03\x86q\x09K\x03K\x01\x86", &[shape, b"\x86q\x09", stride, b"\x86"].concat())
+            replaced(file, b"K\x02K\x03\x86q\x0cK\x03K\x01\x86", &[shape, b"\x86q\x0c", stride, b"\x86"].concat())
         };
         refused(&view(b"K\x02K\x19", b"K\x03K\x01"), "outside");
         refused(&view(b"K\x02K\x03", b"K\x17K\x01"), "outside");
@@ -495,7 +495,7 @@ mod tests {
         let (mut read, mut refused) = (0, 0);
         for (file, step) in [("checkpoint.pt", 0), ("checkpoint_legacy.pt", 1)] {
             let whole = fs::read(fixture(file)).unwrap();
-            for image in 0..1500 {
+            for image in 0..400 {
                 let mut stream = Key { seed: 1, purpose: Purpose::Weights, step, image }.stream();
                 let mut random = vec![0.0; 5];
                 stream.fill_normal(1.0, &mut random);
@@ -515,6 +515,6 @@ mod tests {
                 }
             }
         }
-        assert!(read > 50 && refused > 500, "{read} read, {refused} refused");
+        assert!(read > 5 && refused > 200, "{read} read, {refused} refused");
     }
 }
