@@ -1,7 +1,7 @@
 //! normflows, its examples' multi-scale Glow: the coarsest level and the last step come first; pixels in [0, 1).
 
 use super::layout::{Entry, Factors, Map, Outputs, VECTOR};
-use super::peer::{Architecture, Layout, nothing_to_finish};
+use super::peer::{Architecture, Layout, MOST_STEPS, nothing_to_finish};
 use super::weights::Weights;
 use crate::layers::PermutationKind;
 use crate::models::CouplingKind;
@@ -27,7 +27,7 @@ fn step(levels: usize, depth: usize, level: usize, k: usize) -> String {
 
 fn read(weights: &Weights) -> Option<Architecture> {
     let levels = weights.count("flows.").min(16);
-    let depth = (0..levels).map(|level| weights.count(&format!("flows.{level}."))).max()?;
+    let depth = (0..levels).map(|level| weights.count(&format!("flows.{level}.")).min(MOST_STEPS)).max()?;
     let per_step = |name: &'static str| {
         let places = (0..levels).flat_map(move |level| (0..depth).map(move |k| (level, k)));
         places.map(move |(level, k)| (level, format!("{}.{name}", step(levels, depth, level, k))))

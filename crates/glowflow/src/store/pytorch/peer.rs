@@ -17,6 +17,9 @@ use crate::images::ImageShape;
 use crate::layers::PermutationKind;
 use crate::models::{CouplingKind, GlowConfig, ScaleKind};
 
+/// Steps of a level that are looked at, more than a model may have.
+pub(super) const MOST_STEPS: usize = 1 << 11;
+
 /// A project whose models can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -191,4 +194,210 @@ fn other_layout(checkpoint: &Checkpoint, weights: &Weights, peer: Peer) -> Error
         peer.layout().example,
         found.join(", ")
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::store::pytorch::{EngineTensor, NamedTensor, Numbers};
+
+    fn checkpoint(name: &str) -> Checkpoint {
+        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/peers");
+        Checkpoint::read(&peers.join(name).join("model.pt")).unwrap()
+    }
+
+    fn import(checkpoint: &Checkpoint, peer: Peer) -> Result<Imported> {
+        Imported::of(checkpoint, peer, [16, 16], false)
+    }
+
+    const FIXTURES: [(&str, Peer, usize, PermutationKind); 5] = [
+        ("ros_affine_lu_small", Peer::Rosinality, 3, PermutationKind::Conv1x1Lu),
+        ("ros_affine_nolu", Peer::Rosinality, 3, PermutationKind::Conv1x1),
+        ("chai_affine_nolu", Peer::Chaiyujin, 2, PermutationKind::Conv1x1),
+        ("y0ast_affine_lu", Peer::Y0ast, 2, PermutationKind::Conv1x1Lu),
+        ("nf_glow_lu", Peer::Normflows, 2, PermutationKind::Conv1x1Lu),
+    ];
+
+    #[test]
+    fn sizes_are_read_off_the_weights_and_every_tensor_is_used() {
+        for (name, peer, depth, permutation) in FIXTURES {
+            let checkpoint = checkpoint(name);
+            let Imported { config, report, initialized, tensors, classes } = import(&checkpoint, peer).unwrap();
+            let image = ImageShape { height: 16, width: 16, channels: 3 };
+            let expected = GlowConfig { image, levels: 2, depth, hidden: 16, permutation, ..GlowConfig::default() };
+            assert_eq!((config, classes, initialized), (expected, None, true), "{name}");
+            assert_eq!((&report.missing[..], &report.unused[..]), (&[][..], &[][..]), "{name}");
+            assert_eq!(report.applied.len() + report.constant.len(), checkpoint.tensors.len(), "{name}");
+            for (ours, EngineTensor { shape, numbers }) in &tensors {
+                let count = match numbers {
+                    Numbers::Floats(values) => values.len(),
+                    Numbers::Integers(values) => values.len(),
+                };
+                assert_eq!(count, shape.iter().product::<usize>(), "{name}: {ours}");
+            }
+            assert_eq!(Peer::of(&checkpoint), Some(peer));
+            for other in Peer::ALL.into_iter().filter(|other| *other != peer) {
+                let error = import(&checkpoint, other).unwrap_err().to_string();
+                assert!(error.contains(peer.name()) && error.contains(other.layout().example), "{error}");
+            }
+        }
+    }
+
+    fn rename(checkpoint: &mut Checkpoint, from: &str, to: &str) {
+        checkpoint.tensors.iter_mut().find(|tensor| tensor.name == from).expect("a tensor to rename").name = to.into();
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_closest_name() {
+        let mut checkpoint = checkpoint("ros_affine_nolu");
+        let (name, other) = ("blocks.1.flows.2.coupling.net.0.bias", "blocks.1.flows.2.coupling.net.0.biass");
+        rename(&mut checkpoint, name, other);
+        let error = import(&checkpoint, Peer::Rosinality).unwrap_err();
+        assert!(matches!(error, Error::Weights { .. }), "{error:?}");
+        assert!(error.to_string().contains(&format!("{name} (closest: {other})")), "{error}");
+
+        let imported = Imported::of(&checkpoint, Peer::Rosinality, [16, 16], true).unwrap();
+        assert_eq!(
+            imported.report.missing,
+            [crate::store::pytorch::Missing { name: name.into(), closest: Some(other.into()) }]
+        );
+        assert_eq!(imported.report.unused, [other]);
+        assert!(!imported.tensors.contains_key("levels.1.steps.2.coupling.net.first.norm.bias"));
+    }
+
+    /// Every tensor whose name ends so.
+    fn each(checkpoint: &mut Checkpoint, end: &str, mut change: impl FnMut(&mut NamedTensor)) {
+        checkpoint.tensors.iter_mut().filter(|tensor| tensor.name.ends_with(end)).for_each(&mut change);
+    }
+
+    #[test]
+    fn weights_that_are_not_what_they_must_be_are_refused() {
+        let cases: [(&str, fn(&mut NamedTensor), &str); 6] = [
+            ("blocks.0.flows.0.actnorm.scale", |t| t.values[3] = 0.0, "it is 0 in channel 3"),
+            ("blocks.0.flows.0.actnorm.loc", |t| t.values[3] = f32::NAN, "finite numbers"),
+            ("blocks.0.flows.1.invconv.s_sign", |t| t.values[3] = 0.5, "Expected signs"),
+            ("blocks.0.flows.1.invconv.w_p", |t| t.values[3] = 0.5, "permutation matrix"),
+            ("blocks.0.flows.1.invconv.w_p", |t| t.values.copy_within(0..12, 12), "permutation matrix"),
+            ("blocks.0.flows.1.invconv.w_s", |t| t.shape = vec![1, 12], "[12]"),
+        ];
+        for (name, change, sentence) in cases {
+            let mut checkpoint = checkpoint("ros_affine_lu_small");
+            each(&mut checkpoint, name, change);
+            let error = import(&checkpoint, Peer::Rosinality).unwrap_err();
+            assert!(matches!(error, Error::Weights { .. }), "{error:?}");
+            assert!(error.to_string().contains(sentence) && error.to_string().contains("blocks.0.flows."), "{error}");
+        }
+        let error = Imported::of(&checkpoint("nf_glow_lu"), Peer::Normflows, [18, 16], false).unwrap_err();
+        assert!(matches!(error, Error::Option { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn an_actnorm_that_data_have_not_set_is_seen() {
+        for (name, peer, end) in [
+            ("ros_affine_nolu", Peer::Rosinality, "blocks.1.flows.0.actnorm.initialized"),
+            ("nf_glow_lu", Peer::Normflows, "flows.0.1.flows.2.data_dep_init_done"),
+        ] {
+            let mut checkpoint = checkpoint(name);
+            each(&mut checkpoint, end, |flag| flag.values = vec![0.0]);
+            assert!(!import(&checkpoint, peer).unwrap().initialized);
+        }
+    }
+
+    #[test]
+    fn names_that_count_far_are_refused_before_anything_grows() {
+        for peer in Peer::ALL {
+            let example = peer.layout().example;
+            let many =
+                example.replacen('0', &usize::MAX.to_string(), 1).replacen(".1.", &format!(".{}.", usize::MAX), 1);
+            let tensor = |name: String| NamedTensor { name, shape: vec![1], values: vec![1.0] };
+            let tensors = vec![tensor(example.into()), tensor(many)];
+            let checkpoint = Checkpoint { path: PathBuf::from("model.pt"), tensors };
+            assert!(import(&checkpoint, peer).is_err());
+        }
+    }
+
+    /// The matrices of a layer's PLU factors or of its plain matrix, as columns by actnorm's scale.
+    fn columns(imported: &Imported, mix: &str) -> Vec<f64> {
+        let floats = |name: &str| match &imported.tensors[&format!("{mix}.{name}")].numbers {
+            Numbers::Floats(values) => values.clone(),
+            Numbers::Integers(values) => values.iter().map(|&value| value as f32).collect(),
+        };
+        let (scale, weight) = (floats("actnorm.scale"), floats("permutation.weight"));
+        let size = scale.len();
+        let matrix = nalgebra::DMatrix::from_row_iterator(size, size, weight.iter().map(|&value| f64::from(value)));
+        let matrix = if imported.tensors.contains_key(&format!("{mix}.permutation.order")) {
+            let (order, signs) = (floats("permutation.order"), floats("permutation.signs"));
+            let mut lower = matrix.lower_triangle();
+            lower.fill_diagonal(1.0);
+            let mut upper = matrix.upper_triangle();
+            for i in 0..size {
+                upper[(i, i)] = f64::from(signs[i]) * matrix[(i, i)].exp();
+            }
+            let product = lower * upper;
+            nalgebra::DMatrix::from_fn(size, size, |row, column| product[(order[row] as usize, column)])
+        } else {
+            matrix
+        };
+        assert!(scale.iter().all(|&scale| scale > 0.0));
+        (0..size * size).map(|at| matrix[(at / size, at % size)] * f64::from(scale[at % size])).collect()
+    }
+
+    #[test]
+    fn a_negative_scale_moves_into_the_matrix() {
+        for (name, mix) in
+            [("ros_affine_nolu", "levels.0.steps.1.mix"), ("ros_affine_lu_small", "levels.1.steps.1.mix")]
+        {
+            let mut checkpoint = checkpoint(name);
+            let plain = columns(&import(&checkpoint, Peer::Rosinality).unwrap(), mix);
+            let size = plain.len().isqrt();
+            each(&mut checkpoint, ".flows.1.actnorm.scale", |scale| scale.values[4] *= -1.0);
+            let flipped = columns(&import(&checkpoint, Peer::Rosinality).unwrap(), mix);
+            for (at, (plain, flipped)) in plain.iter().zip(&flipped).enumerate() {
+                let sign = if at % size == 4 { -1.0 } else { 1.0 };
+                assert!((sign * plain - flipped).abs() < 1e-12, "{name} {at}: {plain} {flipped}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_matrix_in_the_last_block_is_factored() {
+        let mut checkpoint = checkpoint("ros_affine_nolu");
+        let plain = columns(&import(&checkpoint, Peer::Rosinality).unwrap(), "levels.1.steps.0.mix");
+        let unscaled = |imported: &Imported| match &imported.tensors["levels.1.steps.0.mix.actnorm.scale"].numbers {
+            Numbers::Floats(values) => values.clone(),
+            Numbers::Integers(_) => unreachable!("a scale is trained"),
+        };
+        let scale = unscaled(&import(&checkpoint, Peer::Rosinality).unwrap());
+        checkpoint.tensors.retain(|tensor| !tensor.name.starts_with("blocks.1.flows.0.invconv."));
+        let values = plain.iter().enumerate().map(|(at, value)| (value / f64::from(scale[at % 24])) as f32).collect();
+        let name = "blocks.1.flows.0.invconv.weight".to_owned();
+        checkpoint.tensors.push(NamedTensor { name, shape: vec![24, 24, 1, 1], values });
+        let factored = columns(&import(&checkpoint, Peer::Rosinality).unwrap(), "levels.1.steps.0.mix");
+        for (plain, factored) in plain.iter().zip(&factored) {
+            assert!((plain - factored).abs() < 1e-5, "{plain} {factored}");
+        }
+    }
+
+    #[test]
+    fn classes_of_normflows_come_with_their_size() {
+        let mut checkpoint = checkpoint("nf_glow_lu");
+        checkpoint.tensors.retain(|tensor| !tensor.name.starts_with("q0."));
+        for (i, shape) in [[24, 4, 4, 10], [6, 8, 8, 10]].into_iter().enumerate() {
+            for name in ["loc", "log_scale"] {
+                let values = (0..shape.iter().product()).map(|value: usize| value as f32).collect();
+                checkpoint.tensors.push(NamedTensor { name: format!("q0.{i}.{name}"), shape: shape.to_vec(), values });
+            }
+        }
+        let imported = import(&checkpoint, Peer::Normflows).unwrap();
+        assert_eq!(imported.classes, Some(10));
+        let table = &imported.tensors["levels.0.split.by_class.mean"];
+        assert_eq!(table.shape, [10, 8, 8, 6]);
+        let Numbers::Floats(values) = &table.numbers else { panic!() };
+        // Class 7 at row 1, column 2, of channel 3.
+        assert_eq!(values[((7 * 8 + 1) * 8 + 2) * 6 + 3], (((3 * 8 + 1) * 8 + 2) * 10 + 7) as f32);
+        let error = Imported::of(&checkpoint, Peer::Normflows, [32, 32], false).unwrap_err().to_string();
+        assert!(error.contains("[24, 8, 8, 10]") || error.contains("[6, 16, 16, 10]"), "{error}");
+    }
 }

@@ -1,7 +1,7 @@
 //! rosinality/glow-pytorch: `blocks.<level>.flows.<step>`, halves where we interleave, a linear actnorm.
 
 use super::layout::{EngineTensors, Entry, Factors, Map, Numbers, Outputs, VECTOR};
-use super::peer::{Architecture, Layout};
+use super::peer::{Architecture, Layout, MOST_STEPS};
 use super::weights::Weights;
 use crate::layers::PermutationKind;
 use crate::models::CouplingKind;
@@ -21,8 +21,8 @@ fn step(level: usize, k: usize) -> String {
 }
 
 fn read(weights: &Weights) -> Option<Architecture> {
-    let levels = weights.count("blocks.");
-    let depth = (0..levels.min(16)).map(|level| weights.count(&format!("blocks.{level}.flows."))).max()?;
+    let levels = weights.count("blocks.").min(16);
+    let depth = (0..levels).map(|level| weights.count(&format!("blocks.{level}.flows.")).min(MOST_STEPS)).max()?;
     let per_step = |name: &'static str| {
         (0..levels).flat_map(move |level| (0..depth).map(move |k| (level, format!("{}.{name}", step(level, k)))))
     };
