@@ -10,5 +10,6 @@ mod laws;
 mod memory;
 mod models;
 mod peak;
+mod pytorch;
 mod training;
 mod wgpu;
