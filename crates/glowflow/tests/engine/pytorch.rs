@@ -197,7 +197,13 @@ fn imported_models_give_the_likelihoods_of_their_own_code() {
         ("y0ast_affine_lu", Peer::Y0ast),
         ("nf_glow_lu", Peer::Normflows),
     ] {
-        let imported = Imported::read(&fixture(name, "model.pt"), peer, [16, 16], false).unwrap();
+        let mut imported = Imported::read(&fixture(name, "model.pt"), peer, [16, 16], false).unwrap();
+        if peer == Peer::Normflows {
+            // The fixture was run on pixels less a half, as the others; the project's own examples take [0, 1).
+            let bias = imported.tensors.get_mut("levels.0.steps.0.mix.actnorm.bias").unwrap();
+            let Numbers::Floats(bias) = &mut bias.numbers else { panic!("a bias is trained") };
+            bias.iter_mut().for_each(|bias| *bias -= 0.5);
+        }
         let model = model(&imported, peer);
         let io = SafeFile::open(&fixture(name, "io.safetensors")).unwrap();
         let (bytes, noise) = (numbers(&io, "x_u8"), numbers(&io, "u"));
