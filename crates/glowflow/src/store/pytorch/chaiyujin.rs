@@ -110,7 +110,7 @@ pub(super) fn entries(names: &Names, sizes: &Architecture, weights: &Weights) ->
             ("project_ycond", "top.by_class", 2 * channels, classes),
             ("project_class", "classifier", classes, channels),
         ] {
-            // The classifier is made with the classes but only one of the two projects always trains it.
+            // Weights without a classifier are whole: the prior does not need it.
             let linear = names.linear;
             if ours == "classifier" && !weights.has(&format!("{theirs}{linear}.weight")) {
                 continue;

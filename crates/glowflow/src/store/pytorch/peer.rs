@@ -274,7 +274,8 @@ mod tests {
 
     #[test]
     fn weights_that_are_not_what_they_must_be_are_refused() {
-        let cases: [(&str, fn(&mut NamedTensor), &str); 6] = [
+        type Change = fn(&mut NamedTensor);
+        let cases: [(&str, Change, &str); 6] = [
             ("blocks.0.flows.0.actnorm.scale", |t| t.values[3] = 0.0, "it is 0 in channel 3"),
             ("blocks.0.flows.0.actnorm.loc", |t| t.values[3] = f32::NAN, "finite numbers"),
             ("blocks.0.flows.1.invconv.s_sign", |t| t.values[3] = 0.5, "Expected signs"),
