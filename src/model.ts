@@ -308,7 +308,7 @@ function toNoise({ dequantize, seed, draws }: Noise, usual: 'midpoint' | 'unifor
  */
 export async function createGlow(options: GlowOptions): Promise<FlowModel> {
   const config = toGlowConfig(options)
-  return open(options, (device) => native.createGlow(config, device))
+  return open(options, (device) => native.createModel(config, device))
 }
 
 /**

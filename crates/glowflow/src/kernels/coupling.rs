@@ -39,15 +39,15 @@ pub fn forward(kind: Kind, x: &Tensor<4>, h: &Tensor<4>) -> Forward {
     let [batch, .., channels] = x.dims();
     if let (Some(values), Some(h)) = (Values::of(x), Values::of(h)) {
         let out = cpu::coupling::forward(kind, batch, &values, &h, channels);
-        return Forward { z: tensor(out.y, x.dims()), log_det: tensor(out.log_det, [batch]) };
+        return Forward::new(tensor(out.y, x.dims()), tensor(out.log_det, [batch]));
     }
     let (x1, x2) = halves(x);
     match Affine::of(kind, h) {
-        None => Forward { z: Tensor::cat(vec![x1, x2 + h.clone()], 3), log_det: sum_per_example(h.zeros_like()) },
-        Some(affine) => Forward {
-            z: Tensor::cat(vec![x1, (x2 + affine.shift.clone()) * affine.scale()], 3),
-            log_det: sum_per_example(affine.log_scale()),
-        },
+        None => Forward::new(Tensor::cat(vec![x1, x2 + h.clone()], 3), sum_per_example(h.zeros_like())),
+        Some(affine) => Forward::new(
+            Tensor::cat(vec![x1, (x2 + affine.shift.clone()) * affine.scale()], 3),
+            sum_per_example(affine.log_scale()),
+        ),
     }
 }
 

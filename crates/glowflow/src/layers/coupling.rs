@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::error::Result;
-use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Pullback};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback};
 use crate::kernels::coupling::{self, Kind};
 use crate::kernels::net::Hidden;
 use crate::nets::{ConvNet, ConvNetConfig, PreparedConvNet};
@@ -53,7 +53,7 @@ impl CouplingConfig {
 impl Layer for Coupling {
     type Prepared = PreparedCoupling;
 
-    fn prepare(&self, _path: &str) -> Result<PreparedCoupling> {
+    fn prepare(&self, _path: &str, _mode: Mode) -> Result<PreparedCoupling> {
         Ok(PreparedCoupling { net: self.net.prepare(self.size), kind: self.kind })
     }
 }
@@ -107,7 +107,7 @@ impl Invertible for PreparedCoupling {
     /// Runs the net once even where the input is rebuilt: it reads the half that did not change.
     fn backward(
         &self,
-        z: Tensor<4>,
+        Output { z, .. }: Output,
         saved: Option<SavedCoupling>,
         cotangent: Cotangent,
         gradients: &mut Gradients,

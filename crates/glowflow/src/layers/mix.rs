@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use super::actnorm::{ActNorm, LOG_SCALE_FACTOR};
 use super::permutation::{Matrix, Permutation};
 use crate::error::{Error, Result};
-use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Pullback, accumulator};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback, accumulator};
 use crate::kernels::{is_cpu, pixel, reduce};
 use crate::linalg;
 
@@ -26,7 +26,7 @@ pub struct Mix {
 impl Layer for Mix {
     type Prepared = PreparedMix;
 
-    fn prepare(&self, path: &str) -> Result<PreparedMix> {
+    fn prepare(&self, path: &str, _mode: Mode) -> Result<PreparedMix> {
         let matrix = self.permutation.matrix(&format!("{path}.permutation"))?;
         let [channels, _] = matrix.weight.dims();
         let bias = self.actnorm.bias.val();
@@ -93,11 +93,6 @@ impl PreparedMix {
         let missed = z - pixel::forward(&x, &self.weight, &self.folded_bias);
         Ok(x + solve(missed))
     }
-
-    /// Condition number of the map's matrix.
-    pub fn condition_number(&self) -> f64 {
-        linalg::condition_number(&linalg::to_host(&self.weight))
-    }
 }
 
 impl Invertible for PreparedMix {
@@ -106,7 +101,7 @@ impl Invertible for PreparedMix {
     fn forward(&self, x: Tensor<4>) -> Forward {
         let [batch, height, width, _] = x.dims();
         let log_det = self.log_det.clone().mul_scalar((height * width) as f64).expand([batch]);
-        Forward { z: pixel::forward(&x, &self.weight, &self.folded_bias), log_det }
+        Forward::new(pixel::forward(&x, &self.weight, &self.folded_bias), log_det)
     }
 
     fn forward_saving(&self, x: Tensor<4>) -> (Forward, Tensor<4>) {
@@ -120,12 +115,12 @@ impl Invertible for PreparedMix {
 
     fn backward(
         &self,
-        z: Tensor<4>,
+        out: Output,
         saved: Option<Tensor<4>>,
         cotangent: Cotangent,
         gradients: &mut Gradients,
     ) -> Result<Pullback> {
-        let x = saved.map_or_else(|| self.rebuild(z), Ok)?;
+        let x = saved.map_or_else(|| self.rebuild(out.z), Ok)?;
         let [_, height, width, channels] = x.dims();
         let g = pixel::backward(&x, &self.weight, &cotangent.z);
         let log_det = cotangent.log_det.sum().mul_scalar((height * width) as f64);
@@ -137,5 +132,10 @@ impl Invertible for PreparedMix {
         gradients.add(&self.bias, bias);
         gradients.add(&self.log_scale, log_scale);
         Ok(Pullback { x, dx: g.x })
+    }
+
+    /// Of actnorm and permutation together.
+    fn condition_number(&self) -> f64 {
+        linalg::condition_number(&linalg::to_host(&self.weight))
     }
 }

@@ -4,12 +4,12 @@ mod actnorm;
 mod coupling;
 mod mix;
 mod permutation;
-mod squeeze;
+mod rearrange;
 mod step;
 
 pub use actnorm::{ActNorm, LOG_SCALE_FACTOR, Moments};
 pub use coupling::{Coupling, CouplingConfig, PreparedCoupling, SavedCoupling};
 pub use mix::{Mix, PreparedMix};
 pub use permutation::{Permutation, PermutationKind};
-pub use squeeze::{squeeze, unsqueeze};
+pub use rearrange::Rearrange;
 pub use step::{FlowStep, PreparedStep, SavedStep};

@@ -10,7 +10,7 @@ use super::coupling::{Coupling, CouplingConfig, PreparedCoupling, SavedCoupling}
 use super::mix::{Mix, PreparedMix};
 use super::permutation::{Permutation, PermutationKind};
 use crate::error::Result;
-use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Pullback};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback};
 use crate::kernels::coupling::kept;
 use crate::kernels::taps;
 
@@ -44,11 +44,11 @@ impl FlowStep {
         let mut moments = Moments::default();
         parts.iter().for_each(|x| moments.add(taps::rows(x.clone())));
         self.mix.actnorm.set_from(&moments, &format!("{path}.mix.actnorm"))?;
-        let mix = self.mix.prepare(path)?;
+        let mix = self.mix.prepare(path, Mode::Evaluation)?;
         let mixed: Vec<_> = parts.into_iter().map(|x| mix.forward(x).z).collect();
         let inputs: Vec<_> = mixed.iter().map(kept).collect();
         self.coupling.net.initialize(&inputs, &format!("{path}.coupling.net"))?;
-        let coupling = self.coupling.prepare(path)?;
+        let coupling = self.coupling.prepare(path, Mode::Evaluation)?;
         Ok(mixed.into_iter().map(|x| coupling.forward(x).z).collect())
     }
 }
@@ -56,10 +56,10 @@ impl FlowStep {
 impl Layer for FlowStep {
     type Prepared = PreparedStep;
 
-    fn prepare(&self, path: &str) -> Result<PreparedStep> {
+    fn prepare(&self, path: &str, mode: Mode) -> Result<PreparedStep> {
         Ok(PreparedStep {
-            mix: self.mix.prepare(&format!("{path}.mix"))?,
-            coupling: self.coupling.prepare(&format!("{path}.coupling"))?,
+            mix: self.mix.prepare(&format!("{path}.mix"), mode)?,
+            coupling: self.coupling.prepare(&format!("{path}.coupling"), mode)?,
         })
     }
 }
@@ -86,13 +86,13 @@ impl Invertible for PreparedStep {
     fn forward(&self, x: Tensor<4>) -> Forward {
         let mixed = self.mix.forward(x);
         let out = self.coupling.forward(mixed.z);
-        Forward { z: out.z, log_det: mixed.log_det + out.log_det }
+        Forward::new(out.z, mixed.log_det + out.log_det)
     }
 
     fn forward_saving(&self, x: Tensor<4>) -> (Forward, SavedStep) {
         let (mixed, mix) = self.mix.forward_saving(x);
         let (out, coupling) = self.coupling.forward_saving(mixed.z);
-        (Forward { z: out.z, log_det: mixed.log_det + out.log_det }, SavedStep { mix, coupling })
+        (Forward::new(out.z, mixed.log_det + out.log_det), SavedStep { mix, coupling })
     }
 
     fn inverse(&self, z: Tensor<4>) -> Result<Tensor<4>> {
@@ -101,14 +101,18 @@ impl Invertible for PreparedStep {
 
     fn backward(
         &self,
-        z: Tensor<4>,
+        out: Output,
         saved: Option<SavedStep>,
         cotangent: Cotangent,
         gradients: &mut Gradients,
     ) -> Result<Pullback> {
         let (mix, coupling) = saved.map(|saved| (saved.mix, saved.coupling)).unzip();
         let log_det = cotangent.log_det.clone();
-        let at = self.coupling.backward(z, coupling, cotangent, gradients)?;
-        self.mix.backward(at.x, mix, Cotangent { z: at.dx, log_det }, gradients)
+        let at = self.coupling.backward(out, coupling, cotangent, gradients)?;
+        self.mix.backward(Output::new(at.x), mix, Cotangent { z: at.dx, log_det }, gradients)
+    }
+
+    fn condition_number(&self) -> f64 {
+        self.mix.condition_number()
     }
 }

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use super::Labels;
 use crate::flow::Gradients;
 use crate::kernels::normal::{self, Layout};
 use crate::nets::{PreparedZeroConv, ZeroConv};
@@ -40,22 +41,28 @@ pub struct PreparedTop {
 
 impl PreparedTop {
     /// `ln p(z)` of each example, nats.
-    pub fn log_prob(&self, z: &Tensor<4>) -> Tensor<1> {
+    pub fn log_prob(&self, z: &Tensor<4>, _labels: Option<&Labels>) -> Tensor<1> {
         normal::log_prob(Layout::Halves, z, &self.parameters)
     }
 
     /// The latents as noise: standard normal under the model.
-    pub fn to_noise(&self, z: &Tensor<4>) -> Tensor<4> {
+    pub fn to_noise(&self, z: &Tensor<4>, _labels: Option<&Labels>) -> Tensor<4> {
         normal::to_noise(Layout::Halves, z, &self.parameters)
     }
 
     /// Undoes [`PreparedTop::to_noise`].
-    pub fn from_noise(&self, noise: &Tensor<4>) -> Tensor<4> {
+    pub fn from_noise(&self, noise: &Tensor<4>, _labels: Option<&Labels>) -> Tensor<4> {
         normal::from_noise(Layout::Halves, noise, &self.parameters)
     }
 
     /// Gradient of the latents from the cotangent of the log-probability, `[batch]`.
-    pub fn backward(&self, z: &Tensor<4>, cotangent: &Tensor<1>, gradients: &mut Gradients) -> Tensor<4> {
+    pub fn backward(
+        &self,
+        z: &Tensor<4>,
+        _labels: Option<&Labels>,
+        cotangent: &Tensor<1>,
+        gradients: &mut Gradients,
+    ) -> Tensor<4> {
         let g = normal::backward(Layout::Halves, z, &self.parameters, cotangent);
         if let Some(conv) = &self.learned {
             conv.backward(&self.zeros, &g.h, gradients);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::images::ImageShape;
 use crate::kernels::coupling::Kind;
 use crate::layers::PermutationKind;
@@ -100,11 +100,6 @@ impl GlowConfig {
             }
         }
         problems
-    }
-
-    /// The first option that is out of range, as an error.
-    pub fn validate(&self) -> Result<()> {
-        self.problems().into_iter().next().map_or(Ok(()), Err)
     }
 
     /// The coupling's arithmetic.
