@@ -10,7 +10,7 @@
 
 export type { CommonOptions, GlowOptions, ImageShape, ModelConfig } from './config.js'
 export { customDataset, type CustomSource } from './custom.js'
-export { type Dataset, imagesInMemory, type LabelledImages } from './data.js'
+export { type AnyDataset, type Dataset, imagesInMemory, type LabelledImages, type Labels } from './data.js'
 export { type Device, type DeviceInfo, type DeviceLike, type DeviceName, listDevices, openDevice } from './device.js'
 export { type Direction, directionFromJSON, type DirectionJson, loadDirections, saveDirections } from './direction.js'
 export { GlowError, type GlowErrorCode, type OptionProblem } from './error.js'
