@@ -88,8 +88,7 @@ export const compareCommand = () => {
     .optionsGroup('Comparison:')
     .option(
       '--models <name...>',
-      `what is compared: ${Object.keys(kinds).join(', ')}, a preset's model, or a .json file of a model's options, with its kind`,
-      Object.keys(kinds),
+      `what is compared: ${Object.keys(kinds).join(', ')}, a preset's model, or a .json file of a model's options, with its kind (default: each kind)`,
     )
     .option('--limit <n>', 'held-out images that are scored at the end (default: all)', number)
     .option('--out <folder>', 'where results, table and plots go', 'comparison')
@@ -100,7 +99,7 @@ export const compareCommand = () => {
   ] as const
   for (const [heading, group] of groups)
     for (const option of settingOptions(heading, group, defaults)) compare.addOption(option)
-  return compare.action(async ({ models, limit, out, json, ...typed }) => {
+  return compare.action(async ({ models = Object.keys(kinds), limit, out, json, ...typed }) => {
     check({ limit }, { limit: is.integer(1) })
     const settings = await readSettings(typed, [...device, ...train, ...data], undefined, usual)
     const { evaluate, ...training } = settings.train ?? {}
