@@ -39,6 +39,7 @@ export {
 } from './model.js'
 export type { PathLike } from './options.js'
 export { type GridOptions, type Plot, pngGrid, type Series, writePlot, writePngGrid } from './picture.js'
+export { type Preset, type PresetName, presets } from './presets.js'
 export { type LayerInfo, listLayers } from './structure.js'
 export type { Call, Precision } from './task.js'
 export type { TrainEvent, TrainingRun, TrainOptions, TrainSummary } from './training.js'

@@ -36,7 +36,10 @@ export interface Noise {
   dequantize?: 'midpoint' | 'uniform' | Float32Array
   /** @default 0 */
   seed?: number
-  /** Draws of an importance-weighted estimate; 1 gives the lower bound that papers report. @default 1 */
+  /**
+   * Draws of an importance-weighted estimate, Burda et al. 2016, https://arxiv.org/abs/1509.00519; 1 gives the lower bound that
+   * papers report, more a higher one. @default 1
+   */
   draws?: number
 }
 const dequantizeRule: Rule = {
