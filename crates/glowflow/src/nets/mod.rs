@@ -3,6 +3,8 @@
 mod conv;
 mod edge;
 mod zero_conv;
+mod zero_linear;
 
-pub use conv::{ConvNet, ConvNetConfig, PreparedConvNet};
-pub use zero_conv::{PreparedZeroConv, ZeroConv};
+pub use conv::{ConvNet, ConvNetConfig, NetForm, PreparedConvNet};
+pub use zero_conv::{Padding, PreparedZeroConv, ZeroConv, ZeroConvConfig};
+pub use zero_linear::{PreparedZeroLinear, ZeroLinear};

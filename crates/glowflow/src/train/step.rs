@@ -173,7 +173,7 @@ impl Trainer {
         self.unread.push(Unread { step, learning_rate, batches, norm });
         if let Some(clip) = clip {
             // Taken out, so that nobody else holds the tensors and they are stepped in place.
-            let network = std::mem::replace(weights.network, Network::nothing(device));
+            let network = std::mem::replace(weights.network, Network::nothing());
             let network = self.optimizer.step(network, gradients, learning_rate, &clip);
             *weights.network = self.move_running(network, &seen);
             if let (Some(decay), Some(average)) = (self.config.ema, weights.average.take()) {

@@ -1,10 +1,12 @@
 //! What a model is made of.
 
 mod glow;
+mod layout;
 
 use serde::{Deserialize, Serialize};
 
 pub use glow::{CouplingKind, GlowConfig, ScaleKind};
+pub use layout::Layout;
 
 use crate::error::{Error, Result};
 use crate::images::ImageShape;
@@ -68,7 +70,7 @@ impl ModelConfig {
     /// Classes of a class-conditional model.
     pub fn classes(&self) -> Option<usize> {
         match self {
-            Self::Glow(_) => None,
+            Self::Glow(config) => config.classes,
         }
     }
 
