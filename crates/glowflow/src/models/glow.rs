@@ -85,7 +85,8 @@ pub(super) fn step_of_level(config: &GlowConfig, level: usize, k: usize, device:
     FlowStep::new(config.permutation, coupling, config.seed, index, device)
 }
 
-fn step_path(level: usize, step: usize) -> String {
+/// Where a step is in a model.
+pub(crate) fn step_path(level: usize, step: usize) -> String {
     format!("levels.{level}.steps.{step}")
 }
 
@@ -144,6 +145,21 @@ impl RunningGlow {
             glow: glow.clone(),
             config: config.clone(),
         }
+    }
+
+    /// What the model is made of.
+    pub fn config(&self) -> &GlowConfig {
+        &self.config
+    }
+
+    /// The split of level `l`; the last has none.
+    pub fn split(&self, l: usize) -> Option<&PreparedSplit> {
+        self.splits.get(l)
+    }
+
+    /// Prior of the coarsest latents.
+    pub fn top(&self) -> &PreparedTop {
+        &self.top
     }
 
     /// Step `k` of level `l`, ready to run.

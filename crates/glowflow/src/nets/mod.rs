@@ -2,7 +2,9 @@
 
 mod conv;
 mod edge;
+mod folded;
 mod zero_conv;
 
-pub use conv::{ConvNet, ConvNetConfig, PreparedConvNet};
+pub use conv::{ConvNet, ConvNetConfig, FoldedNet, PreparedConvNet};
+pub use folded::FoldedConv;
 pub use zero_conv::{PreparedZeroConv, ZeroConv};

@@ -35,6 +35,11 @@ pub struct PreparedSplit {
 }
 
 impl PreparedSplit {
+    /// From the kept channels to mean and log-deviation of the gone ones, interleaved.
+    pub fn prior(&self) -> &PreparedZeroConv {
+        &self.prior
+    }
+
     /// `ln p(gone | kept)` of each example, nats.
     pub fn log_prob(&self, kept: &Tensor<4>, gone: &Tensor<4>) -> Tensor<1> {
         normal::log_prob(Layout::Interleaved, gone, &self.prior.forward(kept))

@@ -39,6 +39,11 @@ pub struct PreparedTop {
 }
 
 impl PreparedTop {
+    /// Means, then log-deviations, if they are learned. Shape `[1, height, width, 2 * channels]`.
+    pub fn learned(&self) -> Option<&Tensor<4>> {
+        self.learned.as_ref().map(|_| &self.parameters)
+    }
+
     /// `ln p(z)` of each example, nats.
     pub fn log_prob(&self, z: &Tensor<4>) -> Tensor<1> {
         normal::log_prob(Layout::Halves, z, &self.parameters)

@@ -1,0 +1,15 @@
+//! Models for other programs.
+
+use std::path::Path;
+
+use super::flow_model::FlowModel;
+use crate::error::Result;
+use crate::store::onnx::{self, Part};
+
+impl FlowModel {
+    /// Writes a part of the model as an ONNX file, beside and renamed: [`onnx::write`] says what is in it.
+    pub fn export_onnx(&self, path: &Path, part: Part) -> Result<()> {
+        let path = path.to_owned();
+        self.infer(move |glow| onnx::write(&path, glow, part))
+    }
+}
