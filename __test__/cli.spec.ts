@@ -15,6 +15,7 @@ test('the commands are those of the documentation, each with examples of its own
     'direction',
     'encode',
     'eval',
+    'export',
     'info',
     'interpolate',
     'sample',

@@ -9,6 +9,7 @@ import { decodeCommand } from './decode.js'
 import { directionCommand } from './direction.js'
 import { encodeCommand } from './encode.js'
 import { evalCommand } from './eval.js'
+import { exportCommand } from './export.js'
 import { exitCode, toFailure } from './failure.js'
 import { flagOf } from './flags.js'
 import { infoCommand } from './info.js'
@@ -56,6 +57,7 @@ Exit codes: 0 done, ${exitCode.failure} failed, ${exitCode.usage} not understood
     shiftCommand(),
     evalCommand(),
     verifyCommand(),
+    exportCommand(),
     infoCommand(),
   ]
   for (const command of commands)
