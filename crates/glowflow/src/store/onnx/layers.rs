@@ -43,10 +43,10 @@ impl LogProb {
         Self { constant, terms: Vec::new() }
     }
 
-    /// Adds the sum over each example's values, in double precision, times `factor`.
-    pub fn add_sum(&mut self, graph: &mut Graph, scope: &str, values: &Value, factor: Factor) {
+    /// Adds the sum over each example's values, in double precision, or takes it away.
+    pub fn add_sum(&mut self, graph: &mut Graph, scope: &str, values: &Value, sign: Sign) {
         let values = to_double(graph, scope, values);
-        self.add_sum_of_doubles(graph, scope, &values, factor);
+        self.add_sum_of_doubles(graph, scope, &values, sign);
     }
 
     /// [`LogProb::add_sum`] of minus half the squares.
@@ -55,17 +55,17 @@ impl LogProb {
         let half = graph.double("log_prob.minus_half", -0.5);
         let squares = graph.node(scope, "Mul", &[&values, &values], &[]);
         let energy = graph.node(scope, "Mul", &[&squares, &half], &[]);
-        self.add_sum_of_doubles(graph, scope, &energy, Factor::Plus);
+        self.add_sum_of_doubles(graph, scope, &energy, Sign::Plus);
     }
 
-    fn add_sum_of_doubles(&mut self, graph: &mut Graph, scope: &str, values: &Value, factor: Factor) {
+    fn add_sum_of_doubles(&mut self, graph: &mut Graph, scope: &str, values: &Value, sign: Sign) {
         let by_example = graph.integers(&[0, -1]);
         let rows = graph.node(scope, "Reshape", &[values, &by_example], &[]);
         let last = graph.integers(&[1]);
         let sum = graph.node(scope, "ReduceSum", &[&rows, &last], &[Attribute::Integer("keepdims", 0)]);
-        self.terms.push(match factor {
-            Factor::Plus => sum,
-            Factor::Minus => graph.node(scope, "Neg", &[&sum], &[]),
+        self.terms.push(match sign {
+            Sign::Plus => sum,
+            Sign::Minus => graph.node(scope, "Neg", &[&sum], &[]),
         });
     }
 
@@ -79,7 +79,7 @@ impl LogProb {
 
 /// The sign of a term.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Factor {
+pub(super) enum Sign {
     Plus,
     Minus,
 }
@@ -162,7 +162,7 @@ fn coupling_forward(
         Parameters::Sigmoid { shift, minus_raw } => {
             if let Some(log_prob) = log_prob {
                 let minus_log_scale = graph.node(scope, "Softplus", &[&minus_raw], &[]);
-                log_prob.add_sum(graph, scope, &minus_log_scale, Factor::Minus);
+                log_prob.add_sum(graph, scope, &minus_log_scale, Sign::Minus);
             }
             let inverse_scale = inverse_of_sigmoid(graph, scope, &minus_raw);
             let shifted = graph.node(scope, "Add", &[&x2, &shift], &[]);
@@ -171,7 +171,7 @@ fn coupling_forward(
         Parameters::Bounded { shift, scale } => {
             if let Some(log_prob) = log_prob {
                 let log_scale = graph.node(scope, "Log", &[&scale], &[]);
-                log_prob.add_sum(graph, scope, &log_scale, Factor::Plus);
+                log_prob.add_sum(graph, scope, &log_scale, Sign::Plus);
             }
             let shifted = graph.node(scope, "Add", &[&x2, &shift], &[]);
             graph.node(scope, "Mul", &[&shifted, &scale], &[])

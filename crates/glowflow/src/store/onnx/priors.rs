@@ -1,7 +1,7 @@
 //! Priors: values to standard normal noise, and back.
 
 use super::graph::{Graph, Value};
-use super::layers::{Factor, LogProb, Shape, halves};
+use super::layers::{LogProb, Shape, Sign, halves};
 use super::net::conv;
 use crate::kernels::host::read;
 use crate::priors::{PreparedSplit, PreparedTop};
@@ -18,7 +18,7 @@ pub(super) fn split_to_noise(
 ) -> Value {
     let [mean, log] = split_parameters(graph, scope, kept, split, shape);
     if let Some(log_prob) = log_prob {
-        log_prob.add_sum(graph, scope, &log, Factor::Minus);
+        log_prob.add_sum(graph, scope, &log, Sign::Minus);
     }
     let minus_log = graph.node(scope, "Neg", &[&log], &[]);
     let inverse_scale = graph.node(scope, "Exp", &[&minus_log], &[]);
