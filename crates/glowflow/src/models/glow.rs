@@ -147,21 +147,6 @@ impl RunningGlow {
         }
     }
 
-    /// What the model is made of.
-    pub fn config(&self) -> &GlowConfig {
-        &self.config
-    }
-
-    /// The split of level `l`; the last has none.
-    pub fn split(&self, l: usize) -> Option<&PreparedSplit> {
-        self.splits.get(l)
-    }
-
-    /// Prior of the coarsest latents.
-    pub fn top(&self) -> &PreparedTop {
-        &self.top
-    }
-
     /// Step `k` of level `l`, ready to run.
     pub fn step(&self, l: usize, k: usize) -> Result<Arc<PreparedStep>> {
         let prepare = || self.glow.levels[l].steps[k].prepare(&step_path(l, k)).map(Arc::new);

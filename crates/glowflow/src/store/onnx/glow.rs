@@ -6,9 +6,11 @@ use super::graph::{Attribute, Graph, Type, Value};
 use super::layers::{LogProb, Shape, concat, halves, squeeze, step_forward, step_inverse, unsqueeze};
 use super::priors::{split_from_noise, split_to_noise, top_from_noise, top_to_noise};
 use crate::error::Result;
+use crate::flow::Layer;
 use crate::images::ImageShape;
-use crate::models::discrete_log_prob;
-use crate::models::glow::{RunningGlow, step_path};
+use crate::models::glow::{Glow, step_path};
+use crate::models::{GlowConfig, discrete_log_prob};
+use crate::priors::{PreparedSplit, PreparedTop};
 
 const IMAGES: &str = "images";
 const LATENTS: &str = "latents";
@@ -17,8 +19,7 @@ const LOG_PROB: &str = "log_prob";
 const LEVELS: f32 = 256.0;
 
 /// Images to latents, and to their log-probability if it is asked for.
-pub(super) fn encoder(glow: &RunningGlow, with_log_prob: bool) -> Result<Graph> {
-    let config = glow.config();
+pub(super) fn encoder(config: &GlowConfig, glow: &Glow, with_log_prob: bool) -> Result<Graph> {
     let image = config.image;
     let mut graph = Graph::new(if with_log_prob { LOG_PROB } else { "encode" });
     let mut log_prob = with_log_prob.then(|| {
@@ -32,18 +33,18 @@ pub(super) fn encoder(glow: &RunningGlow, with_log_prob: bool) -> Result<Graph> 
         let (level, shape) = (format!("levels.{l}"), Shape::of(config.level_shape(l)));
         x = squeeze(&mut graph, &level, &x, shape);
         for k in 0..config.depth {
-            let step = glow.step(l, k)?;
+            let step = glow.levels[l].steps[k].prepare(&step_path(l, k))?;
             x = step_forward(&mut graph, &step_path(l, k), &x, &step, shape, &mut log_prob);
         }
-        if let Some(split) = glow.split(l) {
+        if let Some(split) = split_of(config, glow, l) {
             let scope = format!("{level}.split");
             let [kept, gone] = halves(&mut graph, &scope, &x, shape.channels);
             let half = Shape { channels: shape.channels / 2, ..shape };
-            let noise = split_to_noise(&mut graph, &scope, &kept, &gone, split, half, &mut log_prob);
+            let noise = split_to_noise(&mut graph, &scope, &kept, &gone, &split, half, &mut log_prob);
             rows.push(to_rows(&mut graph, &scope, &noise, half));
             x = kept;
         } else {
-            let noise = top_to_noise(&mut graph, "top", &x, glow.top(), shape, &mut log_prob);
+            let noise = top_to_noise(&mut graph, "top", &x, &top_of(config, glow), shape, &mut log_prob);
             rows.push(to_rows(&mut graph, "top", &noise, shape));
         }
     }
@@ -58,8 +59,7 @@ pub(super) fn encoder(glow: &RunningGlow, with_log_prob: bool) -> Result<Graph> 
 }
 
 /// Latents to images.
-pub(super) fn decoder(glow: &RunningGlow) -> Result<Graph> {
-    let config = glow.config();
+pub(super) fn decoder(config: &GlowConfig, glow: &Glow) -> Result<Graph> {
     let ImageShape { height, width, channels } = config.image;
     let mut graph = Graph::new("decode");
     let latents = graph.input(LATENTS, &[config.image.dims()]);
@@ -69,17 +69,18 @@ pub(super) fn decoder(glow: &RunningGlow) -> Result<Graph> {
     let mut x = None;
     for l in (0..config.levels).rev() {
         let (level, shape) = (format!("levels.{l}"), Shape::of(config.level_shape(l)));
-        let scope = if glow.split(l).is_some() { format!("{level}.split") } else { "top".into() };
+        let split = split_of(config, glow, l);
+        let scope = if split.is_some() { format!("{level}.split") } else { "top".into() };
         let noise = from_rows(&mut graph, &scope, &rows[l], shapes[l]);
-        let mut z = match (glow.split(l), x) {
+        let mut z = match (&split, x) {
             (Some(split), Some(kept)) => {
                 let gone = split_from_noise(&mut graph, &scope, &kept, &noise, split, shapes[l]);
                 concat(&mut graph, &scope, &[&kept, &gone])
             }
-            _ => top_from_noise(&mut graph, &scope, &noise, glow.top(), shape),
+            _ => top_from_noise(&mut graph, &scope, &noise, &top_of(config, glow), shape),
         };
         for k in (0..config.depth).rev() {
-            let step = glow.step(l, k)?;
+            let step = glow.levels[l].steps[k].prepare(&step_path(l, k))?;
             z = step_inverse(&mut graph, &step_path(l, k), &z, &step, shape)?;
         }
         x = Some(unsqueeze(&mut graph, &level, &z));
@@ -87,6 +88,16 @@ pub(super) fn decoder(glow: &RunningGlow) -> Result<Graph> {
     let images = unscaled(&mut graph, &x.expect("every model has a level"));
     graph.output(IMAGES, Type::Float, &[height, width, channels], &images);
     Ok(graph)
+}
+
+fn split_of(config: &GlowConfig, glow: &Glow, level: usize) -> Option<PreparedSplit> {
+    let [height, width, _] = config.level_shape(level);
+    glow.levels[level].split.as_ref().map(|split| split.prepare([height, width]))
+}
+
+fn top_of(config: &GlowConfig, glow: &Glow) -> PreparedTop {
+    let like = glow.levels[0].steps[0].mix.actnorm.bias.val();
+    glow.top.prepare(config.level_shape(config.levels - 1), &like)
 }
 
 /// Pixel values, channels last, as what the flow sees.

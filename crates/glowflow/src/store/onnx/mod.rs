@@ -13,7 +13,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::models::glow::RunningGlow;
+use crate::models::GlowConfig;
+use crate::models::glow::Glow;
 
 /// What a file computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +50,11 @@ impl FromStr for Part {
 ///
 /// [`Error::File`] for more than the 2 GB that one such file holds;
 /// [`Error::Singular`], in [`Part::Decode`], for a 1x1 convolution without an inverse.
-pub fn write(path: &Path, glow: &RunningGlow, part: Part) -> Result<()> {
+pub fn write(path: &Path, config: &GlowConfig, glow: &Glow, part: Part) -> Result<()> {
     let graph = match part {
-        Part::Encode => glow::encoder(glow, false)?,
-        Part::Decode => glow::decoder(glow)?,
-        Part::LogProb => glow::encoder(glow, true)?,
+        Part::Encode => glow::encoder(config, glow, false)?,
+        Part::Decode => glow::decoder(config, glow)?,
+        Part::LogProb => glow::encoder(config, glow, true)?,
     };
     graph.write(path)
 }
