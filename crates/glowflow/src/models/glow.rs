@@ -34,9 +34,8 @@ pub struct Glow {
 impl Glow {
     /// Random rotations and hidden weights, zeros elsewhere. The actnorms wait for [`Glow::initialize`].
     pub fn new(config: &GlowConfig, device: &Device) -> Self {
-        let step = |level: usize, k: usize| {
-            config.step(level).init(config.seed, (level * config.depth + k) as u64, device)
-        };
+        let step =
+            |level: usize, k: usize| config.step(level).init(config.seed, (level * config.depth + k) as u64, device);
         let level = |level: usize| Level {
             steps: (0..config.depth).map(|k| step(level, k)).collect(),
             split: config.split(level).map(|split| split.init(device)),
@@ -78,6 +77,7 @@ impl Glow {
     }
 }
 
-fn step_path(level: usize, step: usize) -> String {
+/// Where a step is in a model.
+pub(crate) fn step_path(level: usize, step: usize) -> String {
     format!("levels.{level}.steps.{step}")
 }

@@ -6,6 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::edge;
+use super::folded::FoldedConv;
 use crate::flow::Gradients;
 use crate::kernels::{conv, reduce};
 use crate::layers::LOG_SCALE_FACTOR;
@@ -121,6 +122,15 @@ impl PreparedZeroConv {
         conv::forward(x, &self.weight, &self.bias)
     }
 
+    /// As a plain convolution.
+    pub fn folded(&self) -> FoldedConv {
+        let [inputs, _] = self.weight.dims();
+        let [outputs] = self.parameters.bias.dims();
+        let weight = self.weight.clone().reshape([inputs, 3, 3, outputs]).permute([3, 0, 1, 2]);
+        let edge = self.parameters.edge_weight();
+        FoldedConv::scaled(weight, self.parameters.bias.val(), edge, self.scale.clone().reshape([outputs]))
+    }
+
     /// Pulls `dy` back to the input and adds the parameters' gradients.
     pub fn backward(&self, x: &Tensor<4>, dy: &Tensor<4>, gradients: &mut Gradients) -> Tensor<4> {
         let [bias_rows, _] = self.bias.dims();
@@ -140,7 +150,8 @@ impl PreparedZeroConv {
         }
         let unscaled = bias * self.scale.clone();
         let mut weight = weight * self.column_scale.clone();
-        let edge_gradient = || self.parameters.edge_weight().map(|like| edge::edge_gradient(&like, unscaled.clone(), self.size));
+        let edge_gradient =
+            || self.parameters.edge_weight().map(|like| edge::edge_gradient(&like, unscaled.clone(), self.size));
         match (padding, edge, edge_gradient()) {
             (Padding::Edge, Some(edge), Some(gradient)) => gradients.add(edge, gradient),
             // Each weight is one term of its tap's sum.

@@ -69,7 +69,8 @@ impl FreeNormal {
         match self {
             Self::Channels(normal) => {
                 let [channels] = normal.loc.dims();
-                let halves = vec![scaled(&normal.loc, &normal.loc_logs), scaled(&normal.log_scale, &normal.log_scale_logs)];
+                let halves =
+                    vec![scaled(&normal.loc, &normal.loc_logs), scaled(&normal.log_scale, &normal.log_scale_logs)];
                 Tensor::cat(halves, 0).reshape([1, 1, 1, 2 * channels]).repeat(&[1, height, width, 1])
             }
             Self::Classes(normal) => {
