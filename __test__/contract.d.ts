@@ -167,6 +167,12 @@ export function resumeTraining(
 ): Promise<{ readonly model: FlowModel; readonly run: TrainingRun }>
 export function loadModel(path: PathLike, options?: { device?: DeviceLike; precision?: Precision }): Promise<FlowModel>
 
+export function exportOnnx(
+  model: import('glowflow').FlowModel,
+  file: PathLike,
+  options: { part: 'encode' | 'decode' | 'logProb' },
+): Promise<void>
+
 export interface Evaluation {
   readonly bitsPerDim: number
   readonly standardError: number
@@ -272,6 +278,12 @@ export interface TrainingRun extends AsyncIterable<TrainEvent> {
   stop(): Promise<TrainSummary>
   unref(): void
 }
+
+export type PresetName =
+  'mnist' | 'cifar10-small' | 'cifar10' | 'imagenet32' | 'imagenet64' | 'lsun64' | 'lsun96' | 'celeba256'
+export const presets: Readonly<
+  Record<PresetName, { readonly model: GlowOptions; readonly train: TrainOptions; readonly data: DatasetOptions }>
+>
 
 export interface GridOptions {
   columns?: number

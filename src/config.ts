@@ -70,9 +70,9 @@ export const glowRules: Rules<GlowOptions & { kind?: 'glow' }> = {
   learnTop: is.boolean,
 }
 
-/** The engine's `GlowConfig` of these options, as JSON, defaults left out but for a seed. */
+/** The engine's `ModelConfig` of these options, as JSON, defaults left out but for a seed. */
 export function toGlowConfig(options: GlowOptions): string {
-  check(options, glowRules, (usable) => engineSays(() => native.glowProblems(glowJson(usable))))
+  check(options, glowRules, (usable) => engineSays(() => native.modelProblems(glowJson(usable))))
   return glowJson({ ...options, seed: options.seed ?? randomInt(2 ** 48 - 1) })
 }
 
@@ -85,12 +85,12 @@ function glowJson({
   ...rest
 }: GlowOptions & { kind?: string }): string {
   const [height, width] = typeof imageSize === 'number' ? [imageSize, imageSize] : (imageSize ?? [])
-  return JSON.stringify({ image: { height, width, channels }, ...rest })
+  return JSON.stringify({ kind: 'glow', image: { height, width, channels }, ...rest })
 }
 
 /** A model's config from the engine's. */
 export function fromGlowConfig(json: string, precision: Precision): ModelConfig {
-  const { image, ...rest } = JSON.parse(json)
+  const { kind, image, ...rest } = JSON.parse(json)
   const { height, width, channels } = image
-  return { kind: 'glow', imageSize: height === width ? height : [height, width], channels, precision, ...rest }
+  return { kind, imageSize: height === width ? height : [height, width], channels, precision, ...rest }
 }

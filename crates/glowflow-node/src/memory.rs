@@ -1,10 +1,10 @@
 //! What a training step needs.
 
+use glowflow::TrainConfig;
 use glowflow::models::memory;
-use glowflow::{GlowConfig, TrainConfig};
 use napi_derive::napi;
 
-use crate::options::over_default;
+use crate::options::{model_config, over_default};
 
 /// Trained numbers of a model, and bytes of a training step by how activations are held.
 #[napi(object, object_from_js = false)]
@@ -19,10 +19,10 @@ pub struct MemoryEstimate {
     pub constant: f64,
 }
 
-/// Of a `GlowConfig` and a `TrainConfig` as JSON, defaults left out.
+/// Of a `ModelConfig` and a `TrainConfig` as JSON, defaults left out.
 #[napi]
 pub fn estimate_memory(config: String, train: String) -> napi::Result<MemoryEstimate> {
-    let (config, train) = (over_default::<GlowConfig>(&config)?, over_default::<TrainConfig>(&train)?);
+    let (config, train) = (model_config(&config)?, over_default::<TrainConfig>(&train)?);
     let estimate = memory::MemoryEstimate::of(&config, &train);
     Ok(MemoryEstimate {
         parameters: estimate.parameters as f64,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use glowflow::{GlowConfig, RunData};
+use glowflow::RunData;
 use napi::Env;
 use napi::bindgen_prelude::{Float32Array, Float32ArraySlice, Float64ArraySlice, Function, PromiseRaw};
 use napi_derive::napi;
@@ -14,14 +14,14 @@ use crate::direction::NamedDirection;
 use crate::error::to_napi;
 use crate::images::{ByteImages, FloatPixels, Noise, Pixels};
 use crate::latents::{LatentRows, LatentScale, Latents, interpolation_path};
-use crate::options::over_default;
+use crate::options::{model_config, over_default};
 use crate::task::{Call, spawn};
 use crate::training::{Checkpoint, Run};
 
-/// A Glow model with new weights. `config`: an engine `GlowConfig` as JSON, defaults left out.
+/// A model with new weights. `config`: an engine `ModelConfig` as JSON, defaults left out.
 #[napi]
-pub fn create_glow<'env>(env: &'env Env, config: String, device: &Device) -> napi::Result<PromiseRaw<'env, Model>> {
-    let config: GlowConfig = over_default(&config)?;
+pub fn create_model<'env>(env: &'env Env, config: String, device: &Device) -> napi::Result<PromiseRaw<'env, Model>> {
+    let config = model_config(&config)?;
     let device = device.inner.clone();
     spawn(env, move || glowflow::FlowModel::create(config, &device), |_, inner| Ok(Model { inner }))
 }
@@ -66,7 +66,7 @@ pub struct Model {
 
 #[napi]
 impl Model {
-    /// The engine's `GlowConfig` as JSON, whole.
+    /// The engine's `ModelConfig` as JSON, whole.
     #[napi(getter)]
     pub fn config(&self) -> napi::Result<String> {
         serde_json::to_string(self.inner.config()).map_err(|error| napi::Error::from_reason(error.to_string()))
@@ -325,6 +325,18 @@ impl Model {
     pub fn save<'env>(&self, env: &'env Env, file: String) -> napi::Result<PromiseRaw<'env, ()>> {
         let (model, file) = (self.inner.clone(), PathBuf::from(file));
         spawn(env, move || model.save(&file), |_, ()| Ok(()))
+    }
+
+    /// Writes a part of the model as an ONNX file.
+    #[napi]
+    pub fn export_onnx<'env>(
+        &self,
+        env: &'env Env,
+        file: String,
+        #[napi(ts_arg_type = "'encode' | 'decode' | 'logProb'")] part: String,
+    ) -> napi::Result<PromiseRaw<'env, ()>> {
+        let (model, file, part) = (self.inner.clone(), PathBuf::from(file), copied(part.parse())?);
+        spawn(env, move || model.export_onnx(&file, part), |_, ()| Ok(()))
     }
 
     /// Frees the device's memory.

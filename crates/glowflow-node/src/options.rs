@@ -1,6 +1,6 @@
 //! Options, as JSON with the defaults left out, and what the engine says of them.
 
-use glowflow::{Error, GlowConfig, TrainConfig};
+use glowflow::{Error, ModelConfig, TrainConfig};
 use napi_derive::napi;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,6 +21,14 @@ pub fn over<T: Serialize + DeserializeOwned>(base: &T, json: &str) -> napi::Resu
         serde_json::from_value(options)
     };
     read().map_err(|error| to_napi(&Error::option("options", "valid options", error)))
+}
+
+/// The defaults of the kind of model that `json` names, with what it gives put over them.
+pub fn model_config(json: &str) -> napi::Result<ModelConfig> {
+    let given: Value = serde_json::from_str(json).map_err(|error| to_napi(&Error::option("options", "JSON", error)))?;
+    let kind = given["kind"].as_str().unwrap_or_default();
+    let base = ModelConfig::default_of(kind).map_err(|error| to_napi(&error))?;
+    over(&base, json)
 }
 
 fn put_over(options: &mut Value, given: Value) {
@@ -58,10 +66,10 @@ fn describe(problems: Vec<Error>) -> Vec<OptionProblem> {
         .collect()
 }
 
-/// Everything that the engine refuses in a `GlowConfig`.
+/// Everything that the engine refuses in a `ModelConfig`.
 #[napi]
-pub fn glow_problems(config: String) -> napi::Result<Vec<OptionProblem>> {
-    Ok(describe(over_default::<GlowConfig>(&config)?.problems()))
+pub fn model_problems(config: String) -> napi::Result<Vec<OptionProblem>> {
+    Ok(describe(model_config(&config)?.problems()))
 }
 
 /// Everything that the engine refuses in a `TrainConfig`.

@@ -1,10 +1,9 @@
 //! What a model is made of.
 
-use glowflow::GlowConfig;
 use glowflow::models::structure;
 use napi_derive::napi;
 
-use crate::options::over_default;
+use crate::options::model_config;
 
 /// A layer of a model.
 #[napi(object, object_from_js = false)]
@@ -18,10 +17,10 @@ pub struct LayerInfo {
     pub parameters: f64,
 }
 
-/// The layers of a `GlowConfig` as JSON, defaults left out, in the order in which an image meets them.
+/// The layers of a `ModelConfig` as JSON, defaults left out, in the order in which an image meets them.
 #[napi]
 pub fn layers(config: String) -> napi::Result<Vec<LayerInfo>> {
-    let config: GlowConfig = over_default(&config)?;
+    let config = model_config(&config)?;
     let info = |layer: structure::LayerInfo| LayerInfo {
         path: layer.path,
         shape: layer.shape.map(|size| size as u32).to_vec(),

@@ -4,14 +4,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use glowflow::Result;
-use napi::bindgen_prelude::{PromiseRaw, ToNapiValue, spawn_blocking};
-use napi::{Env, Error};
+use glowflow::{ClassLabels, Result};
+use napi::bindgen_prelude::{PromiseRaw, ToNapiValue, Uint32Array, spawn_blocking};
+use napi::{Either, Env, Error};
 use napi_derive::napi;
 
 use crate::error::to_napi;
 
-/// What may be said about any call: how many images at once, and that it is no longer wanted.
+/// What may be said about any call: how many images at once, their classes, and that it is no longer wanted.
 #[napi]
 pub struct Call {
     pub(crate) inner: glowflow::Call,
@@ -19,10 +19,16 @@ pub struct Call {
 
 #[napi]
 impl Call {
-    /// `batch_size`: images worked on at once; the engine's default without it.
+    /// `batch_size`: images worked on at once; the engine's default without it. `labels`: one class for all images or
+    /// one each.
     #[napi(constructor)]
-    pub fn new(batch_size: Option<u32>) -> Self {
-        Self { inner: glowflow::Call { cancel: Arc::default(), batch_size: batch_size.map(|size| size as usize) } }
+    pub fn new(batch_size: Option<u32>, labels: Option<Either<u32, Uint32Array>>) -> Self {
+        let labels = labels.map(|labels| match labels {
+            Either::A(label) => ClassLabels::One(label),
+            Either::B(labels) => ClassLabels::Each(labels.to_vec()),
+        });
+        let batch_size = batch_size.map(|size| size as usize);
+        Self { inner: glowflow::Call { cancel: Arc::default(), batch_size, labels } }
     }
 
     /// Ends the call between two parts of its work.

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 
+use super::ModulePath;
+
 /// One flat gradient for each parameter: what a step yields, a `Reducer` averages and the optimizer takes.
 #[derive(Debug, Default)]
 pub struct Gradients {
@@ -50,20 +52,23 @@ pub struct NamedParameter {
 pub fn named_parameters<M: Module>(module: &M) -> Vec<NamedParameter> {
     #[derive(Default)]
     struct Visitor {
-        path: Vec<String>,
+        path: ModulePath,
         found: Vec<NamedParameter>,
     }
     impl ModuleVisitor for Visitor {
-        fn enter_module(&mut self, name: &str, _container: &str) {
-            self.path.push(name.to_owned());
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
         }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.pop();
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.path.exit(container);
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if !self.path.is_trained() {
+                return;
+            }
             let values = param.val();
             self.found.push(NamedParameter {
-                name: self.path.join("."),
+                name: self.path.name(),
                 id: param.id,
                 shape: values.dims().to_vec(),
                 values: values.flatten(0, D - 1),

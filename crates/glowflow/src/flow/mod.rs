@@ -5,10 +5,16 @@
 //! weights alone (folded scales, matrices, their inverses) is computed there, and found singular there.
 
 mod gradients;
+mod link;
+mod path;
 mod per_example;
+mod statistics;
 
 pub use gradients::{Gradients, NamedParameter, named_parameters};
-pub use per_example::{accumulator, sum_per_example};
+pub use link::{Link, Saved};
+pub use path::ModulePath;
+pub use per_example::{accumulator, sum_per_example, zeros_per_example};
+pub use statistics::{Mode, RunningAverage, Statistics, move_running_averages};
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -22,6 +28,15 @@ pub struct Forward {
     pub z: Tensor<4>,
     /// `ln |det dz/dx|` of each example, nats, in the device's [`accumulator`] type. Shape `[batch]`.
     pub log_det: Tensor<1>,
+    /// What batch normalisations saw, in training.
+    pub statistics: Statistics,
+}
+
+impl Forward {
+    /// Of a layer without batch normalisation.
+    pub fn new(z: Tensor<4>, log_det: Tensor<1>) -> Self {
+        Self { z, log_det, statistics: Statistics::default() }
+    }
 }
 
 /// Gradient of the loss with respect to a [`Forward`].
@@ -42,10 +57,26 @@ pub struct Pullback {
     pub dx: Tensor<4>,
 }
 
+/// What a backward pass starts from.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Shape `[batch, height, width, channels]`.
+    pub z: Tensor<4>,
+    /// Of the forward pass that gave `z`: what cannot be rebuilt.
+    pub statistics: Statistics,
+}
+
+impl Output {
+    /// Of a layer without batch normalisation.
+    pub fn new(z: Tensor<4>) -> Self {
+        Self { z, statistics: Statistics::default() }
+    }
+}
+
 /// A layer ready to run: one state of its weights.
-pub trait Invertible {
+pub trait Invertible: Send + Sync + 'static {
     /// What [`Invertible::backward`] would otherwise compute again: the input and the activations inside.
-    type Saved: Clone;
+    type Saved: Clone + Send + 'static;
 
     /// Image to latent.
     fn forward(&self, x: Tensor<4>) -> Forward;
@@ -53,19 +84,24 @@ pub trait Invertible {
     /// [`Invertible::forward`] that keeps its activations.
     fn forward_saving(&self, x: Tensor<4>) -> (Forward, Self::Saved);
 
-    /// Latent to image: undoes [`Invertible::forward`].
+    /// Latent to image: undoes [`Invertible::forward`] in [`Mode::Evaluation`].
     fn inverse(&self, z: Tensor<4>) -> Result<Tensor<4>>;
 
     /// Pulls the gradient back through the layer and adds its parameters' gradients to `gradients`.
     ///
-    /// Without `saved` the input is rebuilt from the output `z`.
+    /// `out` is what the forward pass gave, its log-det aside. Without `saved` the input is rebuilt from it.
     fn backward(
         &self,
-        z: Tensor<4>,
+        out: Output,
         saved: Option<Self::Saved>,
         cotangent: Cotangent,
         gradients: &mut Gradients,
     ) -> Result<Pullback>;
+
+    /// Largest condition number of the layer's matrices; 1 without any.
+    fn condition_number(&self) -> f64 {
+        1.0
+    }
 }
 
 /// A layer's parameters.
@@ -73,6 +109,7 @@ pub trait Layer: Module {
     /// What runs.
     type Prepared: Invertible;
 
-    /// Everything that depends on the weights alone. `path` names the layer in errors.
-    fn prepare(&self, path: &str) -> Result<Self::Prepared>;
+    /// Everything that depends on the weights alone. `path` names the layer in errors; `mode` says what batch
+    /// normalisations divide by.
+    fn prepare(&self, path: &str, mode: Mode) -> Result<Self::Prepared>;
 }

@@ -15,3 +15,9 @@ pub fn sum_per_example(values: Tensor<4>) -> Tensor<1> {
     let [batch, height, width, channels] = values.dims();
     values.cast(dtype).reshape([batch, height * width * channels]).sum_dim(1).reshape([batch])
 }
+
+/// `[batch]` zeros of [`accumulator`] type.
+pub fn zeros_per_example(x: &Tensor<4>) -> Tensor<1> {
+    let device = x.device();
+    Tensor::zeros([x.dims()[0]], (&device, accumulator(&device).into()))
+}

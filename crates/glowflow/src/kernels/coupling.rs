@@ -11,11 +11,11 @@ use super::flex::{Values, tensor};
 use crate::flow::{Forward, sum_per_example};
 
 /// Raw scale at which the sigmoid scale is near 1: `s = sigmoid(raw + 2)`.
-const SIGMOID_SHIFT: f32 = 2.0;
+pub(crate) const SIGMOID_SHIFT: f32 = 2.0;
 /// Bounds of the bounded scale, and the shift that makes it 1 at `raw = 0`.
-const LOWEST: f32 = 0.5;
-const HIGHEST: f32 = 2.0;
-const BOUNDED_SHIFT: f32 = -std::f32::consts::LN_2;
+pub(crate) const LOWEST: f32 = 0.5;
+pub(crate) const HIGHEST: f32 = 2.0;
+pub(crate) const BOUNDED_SHIFT: f32 = -std::f32::consts::LN_2;
 
 /// Gradients of [`forward`].
 pub struct CouplingGradients {
@@ -39,15 +39,15 @@ pub fn forward(kind: Kind, x: &Tensor<4>, h: &Tensor<4>) -> Forward {
     let [batch, .., channels] = x.dims();
     if let (Some(values), Some(h)) = (Values::of(x), Values::of(h)) {
         let out = cpu::coupling::forward(kind, batch, &values, &h, channels);
-        return Forward { z: tensor(out.y, x.dims()), log_det: tensor(out.log_det, [batch]) };
+        return Forward::new(tensor(out.y, x.dims()), tensor(out.log_det, [batch]));
     }
     let (x1, x2) = halves(x);
     match Affine::of(kind, h) {
-        None => Forward { z: Tensor::cat(vec![x1, x2 + h.clone()], 3), log_det: sum_per_example(h.zeros_like()) },
-        Some(affine) => Forward {
-            z: Tensor::cat(vec![x1, (x2 + affine.shift.clone()) * affine.scale()], 3),
-            log_det: sum_per_example(affine.log_scale()),
-        },
+        None => Forward::new(Tensor::cat(vec![x1, x2 + h.clone()], 3), sum_per_example(h.zeros_like())),
+        Some(affine) => Forward::new(
+            Tensor::cat(vec![x1, (x2 + affine.shift.clone()) * affine.scale()], 3),
+            sum_per_example(affine.log_scale()),
+        ),
     }
 }
 

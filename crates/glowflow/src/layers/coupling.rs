@@ -6,10 +6,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::error::Result;
-use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Pullback};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback};
 use crate::kernels::coupling::{self, Kind};
 use crate::kernels::net::Hidden;
-use crate::nets::{ConvNet, ConvNetConfig, PreparedConvNet};
+use crate::nets::{ConvNet, ConvNetConfig, NetForm, PreparedConvNet};
 
 /// A coupling whose net sees the first half of the channels and changes the second.
 #[derive(Module, Debug)]
@@ -33,27 +33,31 @@ pub struct CouplingConfig {
     pub size: [usize; 2],
     /// Channels inside the net.
     pub hidden: usize,
-    /// Whether the net sees the border.
-    pub edge_bias: bool,
+    /// Of what the net is made.
+    pub form: NetForm,
 }
 
 impl CouplingConfig {
     /// Near the identity: the net's last convolution is zero.
     pub fn init(self, seed: u64, layer: u64, device: &Device) -> Coupling {
-        let net = ConvNetConfig {
+        Coupling { net: self.net().init(seed, layer, device), kind: self.kind, size: self.size }
+    }
+
+    /// Of its net.
+    pub fn net(self) -> ConvNetConfig {
+        ConvNetConfig {
             inputs: self.channels / 2,
             hidden: self.hidden,
             outputs: self.kind.parameters(self.channels),
-            edge_bias: self.edge_bias,
-        };
-        Coupling { net: net.init(seed, layer, device), kind: self.kind, size: self.size }
+            form: self.form,
+        }
     }
 }
 
 impl Layer for Coupling {
     type Prepared = PreparedCoupling;
 
-    fn prepare(&self, _path: &str) -> Result<PreparedCoupling> {
+    fn prepare(&self, _path: &str, _mode: Mode) -> Result<PreparedCoupling> {
         Ok(PreparedCoupling { net: self.net.prepare(self.size), kind: self.kind })
     }
 }
@@ -80,6 +84,16 @@ struct SavedNet {
 }
 
 impl PreparedCoupling {
+    /// Gives shift and raw scale.
+    pub fn net(&self) -> &PreparedConvNet {
+        &self.net
+    }
+
+    /// What is done with them.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     fn run_net(&self, kept: &Tensor<4>) -> SavedNet {
         let (h, hidden) = self.net.forward_saving(kept);
         SavedNet { h, hidden }
@@ -107,7 +121,7 @@ impl Invertible for PreparedCoupling {
     /// Runs the net once even where the input is rebuilt: it reads the half that did not change.
     fn backward(
         &self,
-        z: Tensor<4>,
+        Output { z, .. }: Output,
         saved: Option<SavedCoupling>,
         cotangent: Cotangent,
         gradients: &mut Gradients,

@@ -5,12 +5,12 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::actnorm::{ActNorm, Moments};
+use super::actnorm::{ActNorm, Moments, ScaleForm};
 use super::coupling::{Coupling, CouplingConfig, PreparedCoupling, SavedCoupling};
 use super::mix::{Mix, PreparedMix};
 use super::permutation::{Permutation, PermutationKind};
 use crate::error::Result;
-use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Pullback};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback};
 use crate::kernels::coupling::kept;
 use crate::kernels::taps;
 
@@ -26,29 +26,42 @@ pub struct FlowStep {
     pub coupling: Coupling,
 }
 
-impl FlowStep {
+/// Sizes and form of a [`FlowStep`].
+#[derive(Debug, Clone, Copy)]
+pub struct StepConfig {
+    /// What is trained of the actnorm's scale.
+    pub scale: ScaleForm,
+    /// What mixes the channels.
+    pub permutation: PermutationKind,
+    /// What changes half of them.
+    pub coupling: CouplingConfig,
+}
+
+impl StepConfig {
     /// A step near a rotation. `index` counts the steps of the model.
-    pub fn new(permutation: PermutationKind, coupling: CouplingConfig, seed: u64, index: u64, device: &Device) -> Self {
-        let layer = index * LAYERS_OF_A_STEP;
-        Self {
+    pub fn init(self, seed: u64, index: u64, device: &Device) -> FlowStep {
+        let (layer, channels) = (index * LAYERS_OF_A_STEP, self.coupling.channels);
+        FlowStep {
             mix: Mix {
-                actnorm: ActNorm::new(coupling.channels, device),
-                permutation: Permutation::new(permutation, coupling.channels, seed, layer, device),
+                actnorm: ActNorm::new(channels, Some(self.scale), device),
+                permutation: Permutation::new(self.permutation, channels, seed, layer, device),
             },
-            coupling: coupling.init(seed, layer + 1, device),
+            coupling: self.coupling.init(seed, layer + 1, device),
         }
     }
+}
 
+impl FlowStep {
     /// Sets the actnorms from data, layer after layer, and returns the step's outputs.
     pub fn initialize(&mut self, parts: Vec<Tensor<4>>, path: &str) -> Result<Vec<Tensor<4>>> {
         let mut moments = Moments::default();
         parts.iter().for_each(|x| moments.add(taps::rows(x.clone())));
         self.mix.actnorm.set_from(&moments, &format!("{path}.mix.actnorm"))?;
-        let mix = self.mix.prepare(path)?;
+        let mix = self.mix.prepare(path, Mode::Evaluation)?;
         let mixed: Vec<_> = parts.into_iter().map(|x| mix.forward(x).z).collect();
         let inputs: Vec<_> = mixed.iter().map(kept).collect();
         self.coupling.net.initialize(&inputs, &format!("{path}.coupling.net"))?;
-        let coupling = self.coupling.prepare(path)?;
+        let coupling = self.coupling.prepare(path, Mode::Evaluation)?;
         Ok(mixed.into_iter().map(|x| coupling.forward(x).z).collect())
     }
 }
@@ -56,10 +69,10 @@ impl FlowStep {
 impl Layer for FlowStep {
     type Prepared = PreparedStep;
 
-    fn prepare(&self, path: &str) -> Result<PreparedStep> {
+    fn prepare(&self, path: &str, mode: Mode) -> Result<PreparedStep> {
         Ok(PreparedStep {
-            mix: self.mix.prepare(&format!("{path}.mix"))?,
-            coupling: self.coupling.prepare(&format!("{path}.coupling"))?,
+            mix: self.mix.prepare(&format!("{path}.mix"), mode)?,
+            coupling: self.coupling.prepare(&format!("{path}.coupling"), mode)?,
         })
     }
 }
@@ -86,13 +99,13 @@ impl Invertible for PreparedStep {
     fn forward(&self, x: Tensor<4>) -> Forward {
         let mixed = self.mix.forward(x);
         let out = self.coupling.forward(mixed.z);
-        Forward { z: out.z, log_det: mixed.log_det + out.log_det }
+        Forward::new(out.z, mixed.log_det + out.log_det)
     }
 
     fn forward_saving(&self, x: Tensor<4>) -> (Forward, SavedStep) {
         let (mixed, mix) = self.mix.forward_saving(x);
         let (out, coupling) = self.coupling.forward_saving(mixed.z);
-        (Forward { z: out.z, log_det: mixed.log_det + out.log_det }, SavedStep { mix, coupling })
+        (Forward::new(out.z, mixed.log_det + out.log_det), SavedStep { mix, coupling })
     }
 
     fn inverse(&self, z: Tensor<4>) -> Result<Tensor<4>> {
@@ -101,14 +114,18 @@ impl Invertible for PreparedStep {
 
     fn backward(
         &self,
-        z: Tensor<4>,
+        out: Output,
         saved: Option<SavedStep>,
         cotangent: Cotangent,
         gradients: &mut Gradients,
     ) -> Result<Pullback> {
         let (mix, coupling) = saved.map(|saved| (saved.mix, saved.coupling)).unzip();
         let log_det = cotangent.log_det.clone();
-        let at = self.coupling.backward(z, coupling, cotangent, gradients)?;
-        self.mix.backward(at.x, mix, Cotangent { z: at.dx, log_det }, gradients)
+        let at = self.coupling.backward(out, coupling, cotangent, gradients)?;
+        self.mix.backward(Output::new(at.x), mix, Cotangent { z: at.dx, log_det }, gradients)
+    }
+
+    fn condition_number(&self) -> f64 {
+        self.mix.condition_number()
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Kingma & Dhariwal 2018, section 6.
 
-use super::dequantize::{Noise, Pixels};
+use super::dequantize::Noise;
 use super::flow_model::{Call, FlowModel};
+use super::labels::{CheckedLabels, check_classes};
 use super::latents::Latents;
 use crate::data::{Dataset, LabelledImages, read_batch};
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ impl FlowModel {
         self.check_data(having)?;
         self.check_data(without)?;
         let sum = |data| {
-            let mut sum = Sum::of_none(self.config().image.dims());
+            let mut sum = Sum::of_none(self.config().image().dims());
             self.encode_data(data, call, |_, latents| latents.rows().for_each(|row| sum.add(row)))?;
             Ok(sum)
         };
@@ -55,7 +56,7 @@ impl FlowModel {
         let marks = Marks::of(data)?;
         let wanted = marks.wanted(only)?;
         self.check_contrast(data, &marks, &wanted, call)?;
-        let mut all = Sum::of_none(self.config().image.dims());
+        let mut all = Sum::of_none(self.config().image().dims());
         let mut having = vec![all.clone(); wanted.len()];
         self.encode_data(data, call, |batch, latents| {
             for (image, row) in latents.rows().enumerate() {
@@ -76,6 +77,7 @@ impl FlowModel {
 
     fn check_data(&self, data: &dyn Dataset) -> Result<()> {
         self.check_shape("images", data.shape())?;
+        check_classes(self.config(), data)?;
         if data.is_empty() { Err(Error::shape("images", "at least 1", 0)) } else { Ok(()) }
     }
 
@@ -88,8 +90,9 @@ impl FlowModel {
     ) -> Result<()> {
         self.in_parts(data.len(), call, |range| {
             let batch = read_batch(data, &range.collect::<Vec<_>>())?;
-            let pixels = Pixels::Bytes(batch.images.clone());
-            part(&batch, &self.encode(&pixels, &Noise::midpoint(), call)?);
+            let labels = CheckedLabels::of_batch(self.config(), &batch)?.into_call();
+            let call = Call { labels, ..call.clone() };
+            part(&batch, &self.encode(&batch.images, &Noise::midpoint(), &call)?);
             Ok(())
         })
     }

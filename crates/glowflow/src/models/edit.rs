@@ -2,12 +2,12 @@
 //!
 //! Kingma & Dhariwal 2018, section 6.
 
-use super::dequantize::{Noise, Pixels};
+use super::dequantize::Noise;
 use super::direction::check_direction;
 use super::flow_model::{Call, FlowModel};
 use super::latents::{InterpolationPath, check_amounts, check_frames};
 use crate::error::{Error, Result};
-use crate::images::Images;
+use crate::images::{Images, Pixels};
 
 impl FlowModel {
     /// Frames from `from` to `to`, both included, one row of frames for each pair of images.
@@ -24,7 +24,7 @@ impl FlowModel {
             return Err(Error::shape("images to interpolate to", from.count, to.count));
         }
         let encode = |images: &Images| self.encode(&Pixels::Bytes(images.clone()), &Noise::midpoint(), call);
-        self.decode(&encode(from)?.interpolate(&encode(to)?, frames, path)?, call)
+        self.decode(&encode(from)?.interpolate(&encode(to)?, frames, path)?, &each_repeated(call, frames))
     }
 
     /// Each image once for each amount, image by image: decoded from its latent plus `amount` times the direction.
@@ -32,6 +32,11 @@ impl FlowModel {
         check_direction("direction", direction, images.shape.dims())?;
         check_amounts(amounts)?;
         let latents = self.encode(&Pixels::Bytes(images.clone()), &Noise::midpoint(), call)?;
-        self.decode(&latents.shift(direction, amounts)?, call)
+        self.decode(&latents.shift(direction, amounts)?, &each_repeated(call, amounts.len()))
     }
+}
+
+/// The call for images each of which has become `times`.
+fn each_repeated(call: &Call, times: usize) -> Call {
+    Call { labels: call.labels.as_ref().map(|labels| labels.each_repeated(times)), ..call.clone() }
 }

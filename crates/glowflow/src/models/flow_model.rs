@@ -6,18 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::config::GlowConfig;
-use super::dequantize::{self, Noise, Pixels};
-use super::glow::{Glow, RunningGlow};
+use super::chain::Chain;
+use super::config::ModelConfig;
+use super::dequantize::{self, Noise};
+use super::labels::{CheckedLabels, ClassLabels, check_classes};
 use super::latents::{LatentScale, Latents, check_temperature};
 use super::likelihood::{self, Evaluation};
+use super::network::Network;
 use super::{memory, self_check};
 use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::flow::named_parameters;
-use crate::images::{Batch, FloatImages, ImageShape, Images};
+use crate::flow::{Mode, named_parameters};
+use crate::images::{Batch, FloatImages, ImageShape, Images, Pixels};
 use crate::kernels::host::read;
+use crate::priors::Labels;
 use crate::random::{Key, Purpose};
 use crate::store::{self, model::StoredModel};
 use crate::train::{Checkpoint, folder_to_resume, model_file};
@@ -36,16 +39,18 @@ pub struct Call {
     pub cancel: Arc<AtomicBool>,
     /// Images worked on at once; 32, fewer where the images are large.
     pub batch_size: Option<usize>,
+    /// Classes of the images: needed by a class-conditional model, refused by any other.
+    pub labels: Option<ClassLabels>,
 }
 
-/// A Glow model on a device. Cheap to clone; clones share the weights.
+/// A model on a device. Cheap to clone; clones share the weights.
 #[derive(Clone)]
 pub struct FlowModel {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    config: GlowConfig,
+    config: ModelConfig,
     device: Device,
     parameter_count: usize,
     step: AtomicU64,
@@ -57,17 +62,25 @@ struct Inner {
 /// The weights, and what inference makes of them.
 pub(crate) struct State {
     /// What is trained.
-    pub glow: Glow,
-    /// The moving average of a run under way that keeps one: what everything but training uses.
-    pub average: Option<Glow>,
-    running: Option<Arc<RunningGlow>>,
+    pub network: Network,
+    /// The moving average of a run under way that keeps one.
+    pub average: Option<Network>,
+    running: Option<Arc<Chain>>,
 }
 
 impl State {
+    /// What everything but training uses: the average, else the weights.
+    pub fn inferred(&self) -> &Network {
+        self.average.as_ref().unwrap_or(&self.network)
+    }
+
     /// The model ready for inference, made once for each state of the weights.
-    fn running(&mut self, config: &GlowConfig) -> Arc<RunningGlow> {
-        let glow = self.average.as_ref().unwrap_or(&self.glow);
-        self.running.get_or_insert_with(|| Arc::new(RunningGlow::new(glow, config, true))).clone()
+    fn running(&mut self, config: &ModelConfig) -> Arc<Chain> {
+        if let Some(running) = &self.running {
+            return running.clone();
+        }
+        let running = Arc::new(self.inferred().chain(config, Mode::Evaluation));
+        self.running.insert(running).clone()
     }
 
     /// Call after the weights have changed, and before they change: what is prepared shares their memory.
@@ -78,13 +91,15 @@ impl State {
 
 impl FlowModel {
     /// A new model with random weights.
-    pub fn create(config: GlowConfig, device: &Device) -> Result<Self> {
+    pub fn create(config: impl Into<ModelConfig>, device: &Device) -> Result<Self> {
+        let config = config.into();
         config.validate()?;
         memory::check(&config)?;
         self_check::check_once(&config, default_batch(&config), device)?;
         let (on, of) = (device.clone(), config.clone());
-        let glow = device.run(move || Ok(Glow::new(&of, on.burn())))?;
-        Ok(Self::from_parts(config, device, glow, false, 0))
+        let network = device.run(move || Ok(Network::new(&of, on.burn())))?;
+        let initialized = !config.is_set_from_data();
+        Ok(Self::from_parts(config, device, network, initialized, 0))
     }
 
     /// Reads a file of [`FlowModel::save`], a checkpoint, or of a run the best one, else the newest.
@@ -92,7 +107,7 @@ impl FlowModel {
         let (path, on) = (model_file(path)?, device.clone());
         let stored = device.run(move || store::model::read(&path, on.burn()))?;
         self_check::check_once(&stored.config, default_batch(&stored.config), device)?;
-        Ok(Self::from_parts(stored.config, device, stored.glow, stored.initialized, stored.step))
+        Ok(Self::from_parts(stored.config, device, stored.network, stored.initialized, stored.step))
     }
 
     /// The model of a checkpoint, of several the newest, and what [`FlowModel::train`] goes on from.
@@ -105,13 +120,13 @@ impl FlowModel {
         let (folder, on) = (folder_to_resume(path)?, device.clone());
         let (stored, checkpoint) = device.run(move || read_checkpoint(&folder, on.burn()))?;
         self_check::check_once(&stored.config, default_batch(&stored.config), device)?;
-        let model = Self::from_parts(stored.config, device, stored.glow, stored.initialized, stored.step);
+        let model = Self::from_parts(stored.config, device, stored.network, stored.initialized, stored.step);
         Ok((model, checkpoint))
     }
 
-    fn from_parts(config: GlowConfig, device: &Device, glow: Glow, initialized: bool, step: u64) -> Self {
+    fn from_parts(config: ModelConfig, device: &Device, network: Network, initialized: bool, step: u64) -> Self {
         let parameter_count =
-            named_parameters(&glow).iter().map(|parameter| parameter.shape.iter().product::<usize>()).sum();
+            named_parameters(&network).iter().map(|parameter| parameter.shape.iter().product::<usize>()).sum();
         Self {
             inner: Arc::new(Inner {
                 config,
@@ -120,13 +135,13 @@ impl FlowModel {
                 step: AtomicU64::new(step),
                 initialized: AtomicBool::new(initialized),
                 training: AtomicBool::new(false),
-                state: Mutex::new(Some(State { glow, average: None, running: None })),
+                state: Mutex::new(Some(State { network, average: None, running: None })),
             }),
         }
     }
 
     /// What the model is made of.
-    pub fn config(&self) -> &GlowConfig {
+    pub fn config(&self) -> &ModelConfig {
         &self.inner.config
     }
 
@@ -184,7 +199,7 @@ impl FlowModel {
     /// Runs `work` on the device's queue with the model ready for inference.
     pub(super) fn infer<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&RunningGlow) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&Chain) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let model = self.clone();
         self.with_state(move |state| {
@@ -208,7 +223,7 @@ impl FlowModel {
     /// Kingma & Dhariwal 2018, section 3.1. Replaces what an earlier call has set.
     pub fn initialize(&self, data: &dyn Dataset, init_images: usize) -> Result<()> {
         let _mark = self.begin_training()?;
-        self.initialize_marked(data, init_images, self.inner.config.seed)
+        self.initialize_marked(data, init_images, self.inner.config.seed())
     }
 
     /// [`FlowModel::initialize`] from within a training run.
@@ -219,23 +234,23 @@ impl FlowModel {
         }
         let order = Key { seed, purpose: Purpose::Order, step: u64::MAX, image: 0 }.stream().permutation(data.len());
         let indices = &order[..init_images.clamp(1, data.len())];
-        let images = data.batch(indices)?.images;
-        check_variety(&images)?;
+        let pixels = data.batch(indices)?.images;
+        check_variety(&pixels)?;
         let model = self.clone();
         self.with_state(move |state| {
-            let GlowConfig { bits, image, .. } = *model.config();
+            let (bits, image) = (model.config().bits(), model.config().image());
             let noise = Noise::uniform(seed);
-            let (count, pixels) = (images.count, Pixels::Bytes(images));
+            let count = pixels.count();
             let part = default_batch(model.config()).min(INITIALIZE_PART);
             let parts = (0..count).step_by(part).map(|start| {
                 let range = start..(start + part).min(count);
                 let values = dequantize::scaled_values(&pixels, range.clone(), bits, &noise, 0);
                 dequantize::tensor(values, range.len(), image, model.device().burn())
             });
-            let mut glow = state.glow.clone();
-            glow.initialize(parts.collect())?;
+            let mut network = state.network.clone();
+            network.initialize(parts.collect())?;
             state.forget_prepared();
-            state.glow = glow;
+            state.network = network;
             model.inner.initialized.store(true, Ordering::Release);
             Ok(())
         })
@@ -245,11 +260,12 @@ impl FlowModel {
     pub fn encode(&self, pixels: &Pixels, noise: &Noise, call: &Call) -> Result<Latents> {
         self.check_pixels(pixels)?;
         noise.check(pixels)?;
-        let dims = self.inner.config.image.dims();
+        let labels = CheckedLabels::of_call(self.config(), call, pixels.count())?;
+        let dims = self.config().image().dims();
         let mut data = Vec::with_capacity(pixels.count() * dims);
         self.in_parts(pixels.count(), call, |range| {
-            let scaled = self.scaled(pixels, range, noise, 0);
-            data.extend(self.infer(move |glow| Ok(to_rows(glow.encode(scaled())?.latents)))?);
+            let (labels, scaled) = (self.class_tensor(&labels, range.clone()), self.scaled(pixels, range, noise, 0));
+            data.extend(self.infer(move |chain| Ok(to_rows(chain.encode(scaled(), labels().as_ref())?.latents)))?);
             Ok(())
         })?;
         Ok(Latents { data, count: pixels.count(), dims })
@@ -258,7 +274,7 @@ impl FlowModel {
     /// The images of these latents, cut into bins of the model's bits.
     pub fn decode(&self, latents: &Latents, call: &Call) -> Result<Images> {
         let values = self.decode_finite(latents, call)?;
-        self.images(dequantize::to_bytes(&values, self.inner.config.bits))
+        self.images(dequantize::to_bytes(&values, self.config().bits()))
     }
 
     /// The images of these latents as pixel values in [0, 256), not cut into bins.
@@ -281,14 +297,14 @@ impl FlowModel {
     }
 
     fn images<T: Clone>(&self, data: Vec<T>) -> Result<Batch<T>> {
-        let shape = self.inner.config.image;
+        let shape = self.config().image();
         let count = data.len() / shape.dims();
         Batch::new(data, count, shape)
     }
 
     /// Scaled values, whatever they are.
     pub(super) fn decode_scaled(&self, latents: &Latents, call: &Call) -> Result<Vec<f32>> {
-        let dims = self.inner.config.image.dims();
+        let dims = self.config().image().dims();
         if latents.dims != dims || latents.data.len() != latents.count * dims {
             let received = format!("{} values in {} rows of {}", latents.data.len(), latents.count, latents.dims);
             return Err(Error::shape("latents", format!("rows of {dims}"), received));
@@ -296,14 +312,15 @@ impl FlowModel {
         if let Some(index) = latents.data.iter().position(|value| !value.is_finite()) {
             return Err(Error::shape("latents", "finite numbers", format!("{} at {index}", latents.data[index])));
         }
+        let labels = CheckedLabels::of_call(self.config(), call, latents.count)?;
         let mut data = Vec::with_capacity(latents.data.len());
         self.in_parts(latents.count, call, |range| {
             let rows = latents.data[range.start * dims..range.end * dims].to_vec();
             let scales = self.latent_scales();
-            let device = self.inner.device.clone();
-            data.extend(self.infer(move |glow| {
+            let (labels, device) = (self.class_tensor(&labels, range), self.inner.device.clone());
+            data.extend(self.infer(move |chain| {
                 let latents = from_rows(&rows, &scales, dims, device.burn());
-                Ok(read::<f32, 4>(glow.decode(&latents)?))
+                Ok(read::<f32, 4>(chain.decode(latents, labels().as_ref())?))
             })?);
             Ok(())
         })?;
@@ -315,8 +332,9 @@ impl FlowModel {
     pub fn log_prob(&self, pixels: &Pixels, noise: &Noise, call: &Call) -> Result<Vec<f64>> {
         self.check_pixels(pixels)?;
         noise.check(pixels)?;
-        let GlowConfig { image, bits, .. } = self.inner.config;
-        let bits = if matches!(pixels, Pixels::Floats(_)) { 8 } else { bits };
+        let labels = CheckedLabels::of_call(self.config(), call, pixels.count())?;
+        let image = self.config().image();
+        let bits = pixels.bits(self.config().bits());
         let mut log_probs = Vec::with_capacity(pixels.count());
         self.in_parts(pixels.count(), call, |range| {
             let count = range.len();
@@ -324,7 +342,9 @@ impl FlowModel {
             for draw in 0..noise.draws {
                 call.check()?;
                 let scaled = self.scaled(pixels, range.clone(), noise, u64::from(draw));
-                let densities = self.infer(move |glow| Ok(read(glow.encode(scaled())?.log_prob)))?;
+                let labels = self.class_tensor(&labels, range.clone());
+                let densities =
+                    self.infer(move |chain| Ok(read(chain.encode(scaled(), labels().as_ref())?.log_prob)))?;
                 draws.iter_mut().zip(densities).for_each(|(draws, density)| draws.push(density));
             }
             log_probs.extend(
@@ -338,12 +358,13 @@ impl FlowModel {
     /// Bits per dimension of each image: `-log_prob / (D ln 2)`.
     pub fn bits_per_dim(&self, pixels: &Pixels, noise: &Noise, call: &Call) -> Result<Vec<f64>> {
         let log_probs = self.log_prob(pixels, noise, call)?;
-        Ok(log_probs.into_iter().map(|log_prob| likelihood::bits_per_dim(log_prob, self.inner.config.image)).collect())
+        Ok(log_probs.into_iter().map(|log_prob| likelihood::bits_per_dim(log_prob, self.config().image())).collect())
     }
 
     /// Mean bits per dimension of the first `limit` images, one uniform draw of noise each.
     pub fn evaluate(&self, data: &dyn Dataset, limit: Option<usize>, seed: u64, call: &Call) -> Result<Evaluation> {
         self.check_shape("images", data.shape())?;
+        check_classes(self.config(), data)?;
         let count = limit.unwrap_or(usize::MAX).min(data.len());
         if count == 0 {
             return Err(Error::shape("images", "at least 1", 0));
@@ -351,15 +372,18 @@ impl FlowModel {
         let mut bits = Vec::with_capacity(count);
         self.in_parts(count, call, |range| {
             let start = range.start as u64;
-            let images = data.batch(&range.collect::<Vec<_>>())?.images;
+            let batch = data.batch(&range.collect::<Vec<_>>())?;
+            let labels = CheckedLabels::of_batch(self.config(), &batch)?.into_call();
+            let pixels = batch.images;
             // The noise of an image is keyed by its index in the data, not in the part.
-            let mut noise = vec![0.0; images.data.len()];
-            for (index, out) in noise.chunks_exact_mut(images.shape.dims()).enumerate() {
+            let mut noise = vec![0.0; pixels.len()];
+            for (index, out) in noise.chunks_exact_mut(pixels.shape().dims()).enumerate() {
                 let key = Key { seed, purpose: Purpose::Likelihood, step: 0, image: start + index as u64 };
                 key.stream().fill_uniform(out);
             }
             let noise = Noise { dequantize: dequantize::Dequantize::Given(noise), seed, draws: 1 };
-            bits.extend(self.bits_per_dim(&Pixels::Bytes(images), &noise, call)?);
+            let call = Call { labels, ..call.clone() };
+            bits.extend(self.bits_per_dim(&pixels, &noise, &call)?);
             Ok(())
         })?;
         Ok(Evaluation::of(&bits))
@@ -376,7 +400,7 @@ impl FlowModel {
     /// The latents that [`FlowModel::sample`] decodes.
     pub(crate) fn sample_latents(&self, count: usize, temperature: f32, seed: u64) -> Result<Latents> {
         check_temperature(temperature)?;
-        let dims = self.inner.config.image.dims();
+        let dims = self.config().image().dims();
         let mut data = vec![0.0; count * dims];
         for (image, row) in data.chunks_exact_mut(dims).enumerate() {
             Key { seed, purpose: Purpose::Sample, step: 0, image: image as u64 }.stream().fill_normal(temperature, row);
@@ -388,8 +412,7 @@ impl FlowModel {
     pub fn save(&self, path: &Path) -> Result<()> {
         let (path, model) = (path.to_owned(), self.clone());
         self.with_state(move |state| {
-            let glow = state.average.as_ref().unwrap_or(&state.glow);
-            store::model::write(&path, model.config(), glow, model.initialized(), model.step())
+            store::model::write(&path, model.config(), state.inferred(), model.initialized(), model.step())
         })
     }
 
@@ -401,16 +424,11 @@ impl FlowModel {
 
     fn check_pixels(&self, pixels: &Pixels) -> Result<()> {
         self.check_shape("images", pixels.shape())?;
-        if let Pixels::Floats(floats) = pixels
-            && let Some(index) = floats.data.iter().position(|value| !value.is_finite())
-        {
-            return Err(Error::shape("images", "finite numbers", format!("{} at {index}", floats.data[index])));
-        }
-        Ok(())
+        pixels.check_finite()
     }
 
     pub(crate) fn check_shape(&self, what: &str, shape: ImageShape) -> Result<()> {
-        let expected = self.inner.config.image;
+        let expected = self.config().image();
         if shape == expected { Ok(()) } else { Err(Error::shape(what, expected, shape)) }
     }
 
@@ -422,10 +440,20 @@ impl FlowModel {
         noise: &Noise,
         draw: u64,
     ) -> impl FnOnce() -> Tensor<4> + Send + 'static {
-        let (bits, device) = (self.inner.config.bits, self.inner.device.clone());
+        let (bits, device) = (self.config().bits(), self.inner.device.clone());
         let tensor = dequantize::scaled_values(pixels, range.clone(), bits, noise, draw);
         let shape = pixels.shape();
         move || dequantize::tensor(tensor, range.len(), shape, device.burn())
+    }
+
+    /// Labels of a part, made on the queue where it is called.
+    pub(super) fn class_tensor(
+        &self,
+        labels: &CheckedLabels,
+        range: std::ops::Range<usize>,
+    ) -> impl FnOnce() -> Option<Labels> + Send + 'static {
+        let (labels, model) = (labels.part(range), self.clone());
+        move || labels.on(model.config(), model.device().burn())
     }
 
     /// Calls `part` for consecutive ranges of the images, looking at `cancel` before each.
@@ -464,7 +492,7 @@ impl Call {
 /// A checkpoint's model, and the rest of it. On the device's queue.
 pub(crate) fn read_checkpoint(folder: &Path, device: &burn::tensor::Device) -> Result<(StoredModel, Checkpoint)> {
     let stored = store::model::read(&model_file(folder)?, device)?;
-    let checkpoint = Checkpoint::read(folder, &stored.glow, device)?;
+    let checkpoint = Checkpoint::read(folder, &stored.network, device)?;
     if checkpoint.state.step != stored.step {
         let reason = format!("Expected step {} as in its model but found {}", stored.step, checkpoint.state.step);
         return Err(Error::file(folder, reason));
@@ -473,8 +501,8 @@ pub(crate) fn read_checkpoint(folder: &Path, device: &burn::tensor::Device) -> R
 }
 
 /// Images worked on at once.
-fn default_batch(config: &GlowConfig) -> usize {
-    (DEFAULT_BATCH_VALUES / config.image.dims()).clamp(1, DEFAULT_BATCH)
+fn default_batch(config: &ModelConfig) -> usize {
+    (DEFAULT_BATCH_VALUES / config.image().dims()).clamp(1, DEFAULT_BATCH)
 }
 
 /// A model in training, until dropped.
@@ -487,7 +515,14 @@ impl Drop for TrainingMark {
 }
 
 /// A channel that never varies cannot be normalised, and what a flow would learn of it is its noise.
-fn check_variety(images: &Images) -> Result<()> {
+fn check_variety(pixels: &Pixels) -> Result<()> {
+    match pixels {
+        Pixels::Bytes(images) => check_channels(images),
+        Pixels::Floats(images) => check_channels(images),
+    }
+}
+
+fn check_channels<T: Copy + Default + PartialEq + std::fmt::Display>(images: &Batch<T>) -> Result<()> {
     let channels = images.shape.channels;
     for channel in 0..channels {
         let mut values = images.data[channel..].iter().step_by(channels);

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use sysinfo::System;
 
-use super::config::GlowConfig;
-use super::structure::layers;
+use super::config::ModelConfig;
+use super::structure::{Held, layers};
 use crate::error::{Error, Result};
 use crate::train::{Activations, TrainConfig};
 
@@ -26,24 +26,14 @@ pub struct MemoryEstimate {
 
 impl MemoryEstimate {
     /// Of a model trained so: weights, gradients, two moments, an average where one is kept, and activations.
-    pub fn of(config: &GlowConfig, train: &TrainConfig) -> Self {
+    pub fn of(config: &ModelConfig, train: &TrainConfig) -> Self {
         let batch = train.batch_size as u64;
         let parameters = parameter_count(config);
-        let (mut stored, mut inputs, mut step) = (0, 0, 0);
-        for level in 0..config.levels {
-            let shape = config.level_shape(level);
-            let [height, width, channels] = shape.map(|size| size as u64);
-            let pixels = height * width * batch * FLOAT;
-            let outputs = config.coupling_kind().parameters(channels as usize) as u64;
-            let hidden = config.hidden as u64;
-            // Both inputs, the net's output and its two hidden layers.
-            let kept = pixels * (2 * channels + outputs + 2 * hidden);
-            stored += config.depth as u64 * kept;
-            inputs += config.depth as u64 * pixels * channels;
-            // While a step is pulled back: its activations, their gradients, and the taps of the convolutions.
-            step = step.max(2 * kept + pixels * 9 * (channels / 2 + outputs));
-        }
-        let image = config.image.dims() as u64 * batch * FLOAT * 4;
+        let layers = layers(config);
+        let sum = |held: fn(&Held) -> u64| layers.iter().map(|layer| held(&layer.held)).sum::<u64>() * batch * FLOAT;
+        let (stored, inputs) = (sum(|held| held.stored), sum(|held| held.input));
+        let step = layers.iter().map(|layer| layer.held.working).max().unwrap_or(0) * batch * FLOAT;
+        let image = config.image().dims() as u64 * batch * FLOAT * 4;
         let weights = (4 + u64::from(train.ema.is_some())) * parameters * FLOAT;
         Self {
             parameters,
@@ -64,7 +54,7 @@ impl MemoryEstimate {
 }
 
 /// Trained numbers of a model; the published counts in the tests.
-pub fn parameter_count(config: &GlowConfig) -> u64 {
+pub fn parameter_count(config: &ModelConfig) -> u64 {
     layers(config).iter().map(|layer| layer.parameters).sum()
 }
 
@@ -77,7 +67,7 @@ pub fn available() -> u64 {
 }
 
 /// [`Error::OutOfMemory`] if the weights alone do not fit.
-pub fn check(config: &GlowConfig) -> Result<()> {
+pub fn check(config: &ModelConfig) -> Result<()> {
     let (needed, available) = (parameter_count(config) * FLOAT, available());
     if needed > available {
         return Err(Error::OutOfMemory { what: "a model of this size".into(), needed, available });
@@ -87,13 +77,13 @@ pub fn check(config: &GlowConfig) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::CouplingKind;
+    use super::super::config::{CouplingKind, GlowConfig};
     use super::*;
     use crate::images::ImageShape;
 
-    fn config(size: usize, levels: usize, depth: usize, coupling: CouplingKind, edge_bias: bool) -> GlowConfig {
+    fn config(size: usize, levels: usize, depth: usize, coupling: CouplingKind, edge_bias: bool) -> ModelConfig {
         let image = ImageShape { height: size, width: size, channels: 3 };
-        GlowConfig { image, levels, depth, coupling, edge_bias, ..GlowConfig::default() }
+        GlowConfig { image, levels, depth, coupling, edge_bias, ..GlowConfig::default() }.into()
     }
 
     #[test]
@@ -107,7 +97,8 @@ mod tests {
         assert_eq!(parameter_count(&config(64, 4, 48, Affine, true)), 112_377_540);
         assert_eq!(parameter_count(&config(256, 6, 32, Additive, true)), 175_099_620);
         for (hidden, count) in [(64, 819_444), (128, 1_714_932), (256, 4_095_732)] {
-            assert_eq!(parameter_count(&GlowConfig { hidden, ..config(32, 3, 8, Affine, true) }), count);
+            let config = GlowConfig { depth: 8, hidden, edge_bias: true, ..GlowConfig::default() };
+            assert_eq!(parameter_count(&config.into()), count);
         }
     }
 

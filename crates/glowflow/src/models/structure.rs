@@ -1,6 +1,6 @@
 //! The layers of a model, known before any is made.
 
-use super::config::GlowConfig;
+use super::config::{GlowConfig, ModelConfig};
 use crate::layers::PermutationKind;
 
 /// A layer of a model.
@@ -12,39 +12,68 @@ pub struct LayerInfo {
     pub shape: [usize; 3],
     /// Trained numbers.
     pub parameters: u64,
+    /// What a step of training holds for it.
+    pub held: Held,
+}
+
+/// Values of one image that a step of training holds for a layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Where every activation is kept.
+    pub stored: u64,
+    /// Where inputs are kept and the layer is run again.
+    pub input: u64,
+    /// While the layer is pulled back, whatever is kept.
+    pub working: u64,
 }
 
 /// Every layer, in the order in which an image meets them.
-pub fn layers(config: &GlowConfig) -> Vec<LayerInfo> {
-    let edge = u64::from(config.edge_bias);
-    let zero_conv = |inputs: u64, outputs: u64| 9 * (inputs + edge) * outputs + 2 * outputs;
+pub fn layers(config: &ModelConfig) -> Vec<LayerInfo> {
+    match config {
+        ModelConfig::Glow(config) => glow_layers(config),
+    }
+}
+
+fn glow_layers(config: &GlowConfig) -> Vec<LayerInfo> {
     let width = config.hidden as u64;
     let mut layers = Vec::new();
-    let mut add = |path: String, shape: [usize; 3], parameters: u64| layers.push(LayerInfo { path, shape, parameters });
+    let mut add = |path: String, shape: [usize; 3], parameters: u64, held: Held| {
+        layers.push(LayerInfo { path, shape, parameters, held });
+    };
+    let nothing = Held::default();
     for level in 0..config.levels {
         let shape = config.level_shape(level);
         let channels = shape[2] as u64;
         let outputs = config.coupling_kind().parameters(shape[2]) as u64;
-        let matrix = match config.permutation {
+        let matrix = match config.permutation_of(level) {
             PermutationKind::Conv1x1 | PermutationKind::Conv1x1Lu => channels * channels,
             _ => 0,
         };
-        let net = 9 * (channels / 2 + edge) * width + 2 * width + width * width + 2 * width + zero_conv(width, outputs);
-        add(format!("levels.{level}.squeeze"), shape, 0);
+        let net = config.step(level).coupling.net().parameters() as u64;
+        let pixels = (shape[0] * shape[1]) as u64;
+        // The inputs of mix and coupling, the net's output and its two hidden layers.
+        let stored = pixels * (2 * channels + outputs + 2 * width);
+        let held = Held {
+            stored,
+            input: pixels * channels,
+            // Activations, their gradients, and the taps of the convolutions.
+            working: 2 * stored + pixels * 9 * (channels / 2 + outputs),
+        };
+        add(format!("levels.{level}.squeeze"), shape, 0, nothing);
         for step in 0..config.depth {
             let path = format!("levels.{level}.steps.{step}");
-            add(format!("{path}.mix.actnorm"), shape, 2 * channels);
-            add(format!("{path}.mix.permutation"), shape, matrix);
-            add(format!("{path}.coupling"), shape, net);
+            add(format!("{path}.mix.actnorm"), shape, 2 * channels, nothing);
+            add(format!("{path}.mix.permutation"), shape, matrix, nothing);
+            add(format!("{path}.coupling"), shape, net, held);
         }
-        if level + 1 < config.levels {
+        if let Some(split) = config.split(level) {
             let [height, width, channels] = shape;
-            let half = channels as u64 / 2;
-            add(format!("levels.{level}.split"), [height, width, channels / 2], zero_conv(half, 2 * half));
-        } else {
-            add("top".into(), shape, if config.learn_top { zero_conv(2 * channels, 2 * channels) } else { 0 });
+            let parameters = split.parameters() as u64;
+            add(format!("levels.{level}.split"), [height, width, channels / 2], parameters, nothing);
         }
     }
+    let top = config.top();
+    add("top".into(), top.shape, top.parameters() as u64, nothing);
     layers
 }
 
@@ -57,7 +86,7 @@ mod tests {
     fn layers_come_in_the_order_of_an_image_and_halve_it() {
         let image = ImageShape { height: 8, width: 16, channels: 3 };
         let config = GlowConfig { image, levels: 2, depth: 1, hidden: 4, ..GlowConfig::default() };
-        let found: Vec<_> = layers(&config).into_iter().map(|layer| (layer.path, layer.shape)).collect();
+        let found: Vec<_> = layers(&config.into()).into_iter().map(|layer| (layer.path, layer.shape)).collect();
         let expected = [
             ("levels.0.squeeze", [4, 8, 12]),
             ("levels.0.steps.0.mix.actnorm", [4, 8, 12]),

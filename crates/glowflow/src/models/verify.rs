@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use burn::tensor::Tensor;
 use serde::Serialize;
 
-use super::dequantize::{self, Noise, Pixels};
+use super::chain::Chain;
+use super::dequantize::{self, Noise};
 use super::flow_model::{Call, FlowModel};
-use super::glow::RunningGlow;
 use crate::error::Result;
-use crate::flow::Invertible;
+use crate::images::Pixels;
 use crate::kernels::host::read;
 
 /// What [`FlowModel::verify`] found.
@@ -20,19 +20,19 @@ pub struct Verification {
     pub max_error: f32,
     /// 8-bit pixels that come back different, in the model's bits.
     pub pixel_mismatches: usize,
-    /// Largest condition number of a step's actnorm and permutation.
+    /// Largest condition number of a layer's matrices.
     pub max_condition_number: f64,
-    /// The step that alone inverts worst.
+    /// The layer that alone inverts worst.
     pub worst_layer: String,
 }
 
 impl FlowModel {
-    /// Encodes and decodes the images, and inverts every step alone.
+    /// Encodes and decodes the images, and inverts every layer alone.
     pub fn verify(&self, pixels: &Pixels, call: &Call) -> Result<Verification> {
         let noise = Noise::midpoint();
         let latents = self.encode(pixels, &noise, call)?;
         let back = self.decode_scaled(&latents, call)?;
-        let bits = self.config().bits;
+        let bits = self.config().bits();
         let scaled = dequantize::scaled_values(pixels, 0..pixels.count(), bits, &noise, 0);
         let max_error = scaled.iter().zip(&back).map(|(a, b)| (a - b).abs()).fold(0.0, larger);
         let (truth, found) = (dequantize::to_bytes(&scaled, bits), dequantize::to_bytes(&back, bits));
@@ -44,8 +44,9 @@ impl FlowModel {
             let values = scaled[range.start * shape.dims()..range.end * shape.dims()].to_vec();
             let device = self.device().clone();
             let so_far = worst.clone();
-            worst = self
-                .infer(move |glow| so_far.after(glow, dequantize::tensor(values, range.len(), shape, device.burn())))?;
+            worst = self.infer(move |chain| {
+                so_far.after(chain, dequantize::tensor(values, range.len(), shape, device.burn()))
+            })?;
             Ok(())
         })?;
         Ok(Verification {
@@ -65,14 +66,14 @@ struct Worst {
 }
 
 impl Worst {
-    /// Inverts each step on the true activations.
-    fn after(mut self, glow: &RunningGlow, x: Tensor<4>) -> Result<Self> {
-        let _: ControlFlow<()> = glow.walk(x, |path, step, x, out| {
-            let error = read::<f32, 1>((step.inverse(out.z.clone())? - x).abs().max())[0];
+    /// Inverts each layer on the true activations.
+    fn after(mut self, chain: &Chain, x: Tensor<4>) -> Result<Self> {
+        let _: ControlFlow<()> = chain.walk(x, |path, layer, x, out| {
+            let error = read::<f32, 1>((layer.inverse(out.z.clone())? - x).abs().max())[0];
             if larger(self.error, error) != self.error {
-                (self.error, self.layer) = (error, path);
+                (self.error, self.layer) = (error, path.to_owned());
             }
-            self.condition = self.condition.max(step.mix.condition_number());
+            self.condition = self.condition.max(layer.condition_number());
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(self)

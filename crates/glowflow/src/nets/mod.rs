@@ -2,7 +2,11 @@
 
 mod conv;
 mod edge;
+mod folded;
 mod zero_conv;
+mod zero_linear;
 
-pub use conv::{ConvNet, ConvNetConfig, PreparedConvNet};
-pub use zero_conv::{PreparedZeroConv, ZeroConv};
+pub use conv::{ConvNet, ConvNetConfig, FoldedNet, NetForm, PreparedConvNet};
+pub use folded::FoldedConv;
+pub use zero_conv::{Padding, PreparedZeroConv, ZeroConv, ZeroConvConfig};
+pub use zero_linear::{PreparedZeroLinear, ZeroLinear};

@@ -4,6 +4,8 @@ pub mod directions;
 pub mod file;
 pub mod lock;
 pub mod model;
+pub mod onnx;
+pub(crate) mod protobuf;
 pub mod pytorch;
 pub mod safetensors;
 pub mod training;

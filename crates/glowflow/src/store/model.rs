@@ -9,8 +9,9 @@ use burn::tensor::{Device, Int, Shape, Tensor, TensorData};
 
 use super::safetensors::{NewTensor, SafeFile, words, write_safetensors};
 use crate::error::{Error, Result};
-use crate::models::glow::Glow;
-use crate::models::{GlowConfig, memory};
+use crate::flow::ModulePath;
+use crate::models::network::Network;
+use crate::models::{ModelConfig, memory};
 
 /// The `format` of the file's metadata.
 const FORMAT: &str = "glowflow";
@@ -20,9 +21,9 @@ const VERSION: &str = "1";
 /// What a model's file holds.
 pub struct StoredModel {
     /// What the model is made of.
-    pub config: GlowConfig,
+    pub config: ModelConfig,
     /// The weights.
-    pub glow: Glow,
+    pub network: Network,
     /// Whether data have set the actnorms.
     pub initialized: bool,
     /// Optimizer steps that the weights have had.
@@ -30,20 +31,19 @@ pub struct StoredModel {
 }
 
 /// Writes a model's file, beside and renamed.
-pub fn write(path: &Path, config: &GlowConfig, glow: &Glow, initialized: bool, step: u64) -> Result<()> {
+pub fn write(path: &Path, config: &ModelConfig, network: &Network, initialized: bool, step: u64) -> Result<()> {
     let config = serde_json::to_string(config).map_err(|error| Error::Internal { message: error.to_string() })?;
     let metadata = BTreeMap::from(
         [
             ("format", FORMAT.to_owned()),
             ("version", VERSION.to_owned()),
-            ("model", "glow".to_owned()),
             ("config", config),
             ("initialized", initialized.to_string()),
             ("step", step.to_string()),
         ]
         .map(|(key, value)| (key.to_owned(), value)),
     );
-    write_safetensors(path, tensors_of(glow, None), &metadata)
+    write_safetensors(path, tensors_of(network, None), &metadata)
 }
 
 /// Reads a model's file.
@@ -58,7 +58,7 @@ pub fn read(path: &Path, device: &Device) -> Result<StoredModel> {
     let what = "a model";
     file.expect_format(what, FORMAT, VERSION)?;
     let metadata = |key: &str| file.expect_metadata(what, key);
-    let config: GlowConfig = serde_json::from_str(metadata("config")?)
+    let config: ModelConfig = serde_json::from_str(metadata("config")?)
         .map_err(|error| bad(format!("Expected the config of a model but found: {error}")))?;
     config.validate().map_err(|error| bad(format!("Its config is out of range. {error}")))?;
     let step = metadata("step")?.parse().map_err(|_| bad("Expected a number of steps".into()))?;
@@ -73,35 +73,35 @@ pub fn read(path: &Path, device: &Device) -> Result<StoredModel> {
         });
     }
     memory::check(&config)?;
-    let (glow, used) = load(Glow::new(&config, device), &file, None, device)?;
+    let (network, used) = load(Network::new(&config, device), &file, None, device)?;
     check_all_used(&file, &used)?;
-    Ok(StoredModel { config, glow, initialized, step })
+    Ok(StoredModel { config, network, initialized, step })
 }
 
 /// The tensors of a module, each under its path after `prefix`.
 pub(super) fn tensors_of<M: Module>(module: &M, prefix: Option<&str>) -> Vec<NewTensor<'static>> {
-    let mut visitor = Collect { path: prefix.map(str::to_owned).into_iter().collect(), tensors: Vec::new() };
+    let mut visitor = Collect { path: ModulePath::below(prefix), tensors: Vec::new() };
     module.visit(&mut visitor);
     visitor.tensors
 }
 
 struct Collect {
-    path: Vec<String>,
+    path: ModulePath,
     tensors: Vec<NewTensor<'static>>,
 }
 
 impl Collect {
     fn push(&mut self, dtype: Dtype, shape: Vec<usize>, data: &TensorData) {
-        self.tensors.push(NewTensor { name: self.path.join("."), dtype, shape, data: data.as_bytes().to_vec().into() });
+        self.tensors.push(NewTensor { name: self.path.name(), dtype, shape, data: data.as_bytes().to_vec().into() });
     }
 }
 
 impl ModuleVisitor for Collect {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let values = param.val();
@@ -120,7 +120,7 @@ pub(super) fn load<M: Module>(
     prefix: Option<&str>,
     device: &Device,
 ) -> Result<(M, Vec<String>)> {
-    let path = prefix.map(str::to_owned).into_iter().collect();
+    let path = ModulePath::below(prefix);
     let mut loader = Load { file, path, used: Vec::new(), device: device.clone(), error: None };
     let module = module.map(&mut loader);
     match loader.error {
@@ -174,7 +174,7 @@ fn misfit(file: &SafeFile, reason: String) -> Error {
 
 struct Load<'a> {
     file: &'a SafeFile,
-    path: Vec<String>,
+    path: ModulePath,
     used: Vec<String>,
     device: Device,
     /// The first misfit; what follows is left as it was.
@@ -187,7 +187,7 @@ impl Load<'_> {
         if self.error.is_some() {
             return None;
         }
-        let (name, shape) = (self.path.join("."), shape.iter().copied().collect::<Vec<_>>());
+        let (name, shape) = (self.path.name(), shape.iter().copied().collect::<Vec<_>>());
         match read(self.file, &name, &shape) {
             Ok(values) => {
                 self.used.push(name);
@@ -202,11 +202,11 @@ impl Load<'_> {
 }
 
 impl ModuleMapper for Load<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_owned());
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _name: &str, container: &str) {
+        self.path.exit(container);
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let shape = param.val().shape();

@@ -10,7 +10,7 @@ use super::model::{check_all_used, finite_floats, load, tensors_of};
 use super::safetensors::{NewTensor, SafeFile, write_safetensors};
 use crate::error::Result;
 use crate::flow::{NamedParameter, named_parameters};
-use crate::models::glow::Glow;
+use crate::models::network::Network;
 use crate::train::StoredMoments;
 
 /// The `format` of the file's metadata.
@@ -28,12 +28,12 @@ pub struct StoredTraining {
     /// The optimizer's.
     pub moments: StoredMoments,
     /// The weights that are trained, where the model's are their average.
-    pub weights: Option<Glow>,
+    pub weights: Option<Network>,
 }
 
 /// Writes the file, beside and renamed. `trained` are the weights that the moments belong to; they are written only
 /// where the model's file does not have them.
-pub fn write(path: &Path, trained: &Glow, in_model: bool, mut moments: StoredMoments, state: String) -> Result<()> {
+pub fn write(path: &Path, trained: &Network, in_model: bool, mut moments: StoredMoments, state: String) -> Result<()> {
     let mut tensors = if in_model { Vec::new() } else { tensors_of(trained, Some(WEIGHTS)) };
     for NamedParameter { name, shape, .. } in named_parameters(trained) {
         let Some(moments) = moments.remove(&name) else { continue };
@@ -51,14 +51,14 @@ pub fn write(path: &Path, trained: &Glow, in_model: bool, mut moments: StoredMom
 ///
 /// [`Error::File`] for a file of another format or version; [`Error::Weights`] for tensors that are missing, too many,
 /// of another shape or not finite.
-pub fn read(path: &Path, glow: &Glow, device: &Device) -> Result<StoredTraining> {
+pub fn read(path: &Path, network: &Network, device: &Device) -> Result<StoredTraining> {
     let file = SafeFile::open(path)?;
     let what = "a checkpoint";
     file.expect_format(what, FORMAT, VERSION)?;
     let state = file.expect_metadata(what, "state")?.to_owned();
     let mut used = Vec::new();
     let mut moments = StoredMoments::new();
-    for NamedParameter { name, shape, .. } in named_parameters(glow) {
+    for NamedParameter { name, shape, .. } in named_parameters(network) {
         let names = MOMENTS.map(|prefix| format!("{prefix}.{name}"));
         let [first, second] = names.each_ref().map(|name| finite_floats(&file, name, &shape));
         moments.insert(name, [first?, second?]);
@@ -66,7 +66,7 @@ pub fn read(path: &Path, glow: &Glow, device: &Device) -> Result<StoredTraining>
     }
     let mut weights = None;
     if file.names().iter().any(|name| name.starts_with(WEIGHTS)) {
-        let (trained, names) = load(glow.clone(), &file, Some(WEIGHTS), device)?;
+        let (trained, names) = load(network.clone(), &file, Some(WEIGHTS), device)?;
         weights = Some(trained);
         used.extend(names);
     }

@@ -13,7 +13,7 @@ use super::config::{CheckpointConfig, TrainConfig};
 use super::optimizer::StoredMoments;
 use crate::error::{Error, Result};
 use crate::models::FlowModel;
-use crate::models::glow::Glow;
+use crate::models::network::Network;
 use crate::store::file::write_atomically;
 use crate::store::{model, training};
 
@@ -64,7 +64,7 @@ pub struct Checkpoint {
     pub path: PathBuf,
     pub(super) moments: StoredMoments,
     /// The weights that are trained, where the model's are their average.
-    pub(super) weights: Option<Glow>,
+    pub(super) weights: Option<Network>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -75,9 +75,9 @@ impl std::fmt::Debug for Checkpoint {
 
 impl Checkpoint {
     /// Reads what lies beside a checkpoint's model of these weights, `path` as in [`folder_of`].
-    pub(crate) fn read(folder: &Path, glow: &Glow, device: &burn::tensor::Device) -> Result<Self> {
+    pub(crate) fn read(folder: &Path, network: &Network, device: &burn::tensor::Device) -> Result<Self> {
         let path = folder.join(TRAINING_FILE);
-        let training::StoredTraining { state, moments, weights } = training::read(&path, glow, device)?;
+        let training::StoredTraining { state, moments, weights } = training::read(&path, network, device)?;
         let mut state: RunState = serde_json::from_str(&state)
             .map_err(|error| Error::file(&path, format!("Expected the state of a run but found: {error}")))?;
         state.train = moved(state.train, folder);
@@ -221,9 +221,8 @@ fn fill(folder: &Path, model: &FlowModel, moments: StoredMoments, state: &RunSta
     let (path, owned) = (folder.to_owned(), model.clone());
     model.with_state(move |weights| {
         let in_model = weights.average.is_none();
-        let inferred = weights.average.as_ref().unwrap_or(&weights.glow);
-        model::write(&path.join(MODEL_FILE), owned.config(), inferred, owned.initialized(), owned.step())?;
-        training::write(&path.join(TRAINING_FILE), &weights.glow, in_model, moments, json)
+        model::write(&path.join(MODEL_FILE), owned.config(), weights.inferred(), owned.initialized(), owned.step())?;
+        training::write(&path.join(TRAINING_FILE), &weights.network, in_model, moments, json)
     })
 }
 

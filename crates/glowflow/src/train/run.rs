@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
@@ -19,7 +19,7 @@ use crate::data::{Dataset, Order, Plan, Prefetch};
 use crate::error::{Error, Result};
 use crate::models::flow_model::{State, read_checkpoint};
 use crate::models::memory::{self, MemoryEstimate};
-use crate::models::{Call, Evaluation, FlowModel, self_check};
+use crate::models::{Call, ClassLabels, Evaluation, FlowModel, check_classes, self_check};
 use crate::picture::{GridOptions, write_png_grid};
 use crate::record::Recorder;
 use crate::store::lock::Lock;
@@ -103,6 +103,10 @@ impl FlowModel {
         if let Some(held_out) = &data.held_out {
             self.check_shape("evaluation images", held_out.shape())?;
         }
+        check_classes(self.config(), &*data.training)?;
+        if let Some(held_out) = &data.held_out {
+            check_classes(self.config(), &**held_out)?;
+        }
         let fingerprint = data.training.fingerprint();
         if let Some(checkpoint) = &from {
             check_continuation(checkpoint, &config, &fingerprint)?;
@@ -163,7 +167,7 @@ impl FlowModel {
         let _ = self.with_state(|state| {
             if let Some(average) = state.average.take() {
                 state.forget_prepared();
-                state.glow = average;
+                state.network = average;
             }
             Ok(())
         });
@@ -245,16 +249,16 @@ fn restore(state: &mut State, config: &TrainConfig, from: Option<Checkpoint>) ->
         None => Optimizer::new(config.optimizer.clone()),
         Some(Checkpoint { state: RunState { optimizer_steps, .. }, moments, weights, .. }) => {
             if let Some(weights) = weights {
-                state.average = Some(std::mem::replace(&mut state.glow, weights));
+                state.average = Some(std::mem::replace(&mut state.network, weights));
             }
-            Optimizer::restore(config.optimizer.clone(), optimizer_steps, moments, &state.glow)
+            Optimizer::restore(config.optimizer.clone(), optimizer_steps, moments, &state.network)
         }
     };
-    optimizer.make_moments(&state.glow);
+    optimizer.make_moments(&state.network);
     match config.ema {
         None => state.average = None,
         Some(_) => {
-            state.average.get_or_insert_with(|| state.glow.clone());
+            state.average.get_or_insert_with(|| state.network.clone());
         }
     }
     optimizer
@@ -393,9 +397,9 @@ impl Run<'_> {
                 if last {
                     state.forget_prepared();
                 }
-                trainer.accumulate(&state.glow, read, device)?;
+                trainer.accumulate(&state.network, read, device)?;
                 if last {
-                    let weights = Weights { glow: &mut state.glow, average: &mut state.average };
+                    let weights = Weights { network: &mut state.network, average: &mut state.average };
                     trainer.update(weights, learning_rate, step, device)?;
                     model.set_step(step);
                 }
@@ -411,7 +415,7 @@ impl Run<'_> {
     /// Tells of the steps whose findings can be read, or of all if `now`; the error of the first bad one.
     fn collect(&mut self, now: bool, last: &mut Instant) -> Result<Option<Error>> {
         let Outcomes { found, failed } =
-            self.on_queue(move |trainer, state, device| trainer.outcomes(&state.glow, now, device))?;
+            self.on_queue(move |trainer, state, device| trainer.outcomes(&state.network, now, device))?;
         let told = found.len() as f64;
         if told > 0.0 {
             let each = last.elapsed().as_secs_f64() / told;
@@ -448,20 +452,16 @@ impl Run<'_> {
     fn roll_back(&mut self, error: &Error) -> Result<()> {
         let Some((_, path)) = self.last_checkpoint.clone() else { return Ok(()) };
         self.rollbacks += 1;
-        let (model, config) = (self.model.clone(), self.config.clone());
-        let trainer = self.trainer.clone();
-        let step = self.model.with_state(move |state| {
-            let (stored, checkpoint) = read_checkpoint(&path, model.device().burn())?;
+        let config = self.config.clone();
+        let at = self.on_queue(move |trainer, state, device| {
+            let (stored, checkpoint) = read_checkpoint(&path, device)?;
             let at = checkpoint.state.clone();
-            state.glow = stored.glow;
-            let optimizer = restore(state, &config, Some(checkpoint));
-            let activations = config.activations.unwrap_or(Activations::Stored);
-            *trainer.lock().unwrap_or_else(PoisonError::into_inner) =
-                Trainer::new(&config, model.config(), activations, optimizer, Box::new(Identity));
-            model.set_step(at.step);
-            Ok((at.step, at.optimizer_steps))
+            state.network = stored.network;
+            trainer.continue_with(restore(state, &config, Some(checkpoint)));
+            Ok(at)
         })?;
-        (self.state.step, self.state.optimizer_steps) = step;
+        self.model.set_step(at.step);
+        (self.state.step, self.state.optimizer_steps) = (at.step, at.optimizer_steps);
         let message = format!("{error}: the run goes on from the checkpoint of step {}", self.state.step);
         self.warn("ROLLED_BACK", &message);
         Ok(())
@@ -529,7 +529,7 @@ impl Run<'_> {
         }
         let step = self.state.step;
         self.evaluated = Some(step);
-        let call = Call { cancel: self.control.stopped.clone(), batch_size: None };
+        let call = Call { cancel: self.control.stopped.clone(), ..Call::default() };
         match self.model.evaluate(&**data, evaluate.limit, self.config.seed, &call) {
             Ok(evaluation) => self.evaluated(step, evaluation),
             Err(Error::Aborted) => {}
@@ -554,7 +554,9 @@ impl Run<'_> {
         }
         let step = self.state.step;
         self.sampled = Some(step);
-        let images = match self.model.sample(*count, *temperature as f32, self.config.seed, &Call::default()) {
+        let labels = self.model.config().classes().map(|classes| ClassLabels::in_turn(*count, classes));
+        let call = Call { labels, ..Call::default() };
+        let images = match self.model.sample(*count, *temperature as f32, self.config.seed, &call) {
             // A young model may not invert everywhere: no reason to end its training.
             Err(error @ Error::NotFinite { .. }) => {
                 self.warn("SAMPLE_NOT_FINITE", &error);
@@ -588,7 +590,7 @@ impl Run<'_> {
             self.warn("RECORD_FAILED", &error);
         }
         let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
-        let moments = self.on_queue(|trainer, state, _| Ok(trainer.optimizer().stored_moments(&state.glow)))?;
+        let moments = self.on_queue(|trainer, state, _| Ok(trainer.optimizer().stored_moments(&state.network)))?;
         let step = self.state.step;
         match checkpoints.write(self.model, moments, &self.state) {
             Ok(path) => {

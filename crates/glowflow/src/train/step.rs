@@ -14,12 +14,13 @@ use super::optimizer::{Optimizer, move_average};
 use super::reducer::Reducer;
 use crate::data::PrefetchedBatch;
 use crate::error::{Error, Result};
-use crate::flow::{Gradients, NamedParameter, named_parameters};
+use crate::flow::{Gradients, Mode, NamedParameter, Statistics, move_running_averages, named_parameters};
 use crate::kernels::adam::Clip;
 use crate::kernels::host::read;
 use crate::kernels::{self, reduce};
-use crate::models::glow::{Glow, RunningGlow};
-use crate::models::{GlowConfig, bits_per_dim, discrete_log_prob, training_batch};
+use crate::models::chain::{Chain, Tape};
+use crate::models::network::Network;
+use crate::models::{CheckedLabels, ModelConfig, bits_per_dim, discrete_log_prob, training_batch};
 
 /// Steps between two measurements of the rebuild error.
 const REBUILD_CHECK: u64 = 100;
@@ -30,15 +31,15 @@ const READ_EVERY: usize = 10;
 /// The weights that are trained, and their average where one is kept.
 pub struct Weights<'a> {
     /// What the gradients step.
-    pub glow: &'a mut Glow,
+    pub network: &'a mut Network,
     /// What evaluation, sampling and the saved model use.
-    pub average: &'a mut Option<Glow>,
+    pub average: &'a mut Option<Network>,
 }
 
 /// What a training run carries from step to step, beside the weights.
 pub struct Trainer {
     config: TrainConfig,
-    model: GlowConfig,
+    model: ModelConfig,
     activations: Activations,
     optimizer: Optimizer,
     reducer: Box<dyn Reducer>,
@@ -57,6 +58,10 @@ struct RunBatch {
     batch: PrefetchedBatch,
     /// Shape `[batch]`.
     log_probs: Tensor<1>,
+    /// Whether the loss is; true on a GPU, where that is not looked at.
+    finite: bool,
+    /// What its batch normalisations saw.
+    statistics: Statistics,
     /// Shape `[1]`.
     rebuild_error: Option<Tensor<1>>,
 }
@@ -94,7 +99,7 @@ impl Trainer {
     /// For a run that holds activations this way.
     pub fn new(
         config: &TrainConfig,
-        model: &GlowConfig,
+        model: &ModelConfig,
         activations: Activations,
         optimizer: Optimizer,
         reducer: Box<dyn Reducer>,
@@ -117,36 +122,46 @@ impl Trainer {
         &self.optimizer
     }
 
+    /// Goes on with an optimizer in another state, after a step that failed.
+    pub fn continue_with(&mut self, optimizer: Optimizer) {
+        self.optimizer = optimizer;
+    }
+
     /// Runs a batch and adds its gradient to those of the step under way.
-    pub fn accumulate(&mut self, glow: &Glow, batch: PrefetchedBatch, device: &Device) -> Result<()> {
-        self.optimizer.make_moments(glow);
+    pub fn accumulate(&mut self, network: &Network, batch: PrefetchedBatch, device: &Device) -> Result<()> {
+        self.optimizer.make_moments(network);
         let x = self.scaled(&batch, device);
-        let count = batch.indices.len();
-        let running = RunningGlow::new(glow, &self.model, false);
-        let tape = running.forward(x.clone(), self.activations)?;
-        let log_probs = tape.log_prob.clone();
-        let mut rebuild_error = None;
+        let chain = network.chain(&self.model, Mode::Training);
+        let tape = self.forward(&chain, x.clone(), &batch, device)?;
+        let (log_probs, statistics) = (tape.log_prob.clone(), tape.statistics());
         // Where a look costs nothing: a backward pass of what is not finite would find other errors first.
-        if !kernels::is_cpu(device) || self.loss(&read(log_probs.clone())).is_finite() {
-            let rebuilt = running.backward(tape, &self.cotangent(count, device), &mut self.gradients)?.x;
+        let finite = !kernels::is_cpu(device) || self.loss(&read(log_probs.clone()), &batch).is_finite();
+        let mut rebuild_error = None;
+        if finite {
+            let cotangent = self.cotangent(batch.indices.len(), device);
+            let rebuilt = chain.backward(tape, &cotangent, &mut self.gradients)?.x;
             let measured = self.activations == Activations::Constant && batch.step.is_multiple_of(REBUILD_CHECK);
             rebuild_error = measured.then(|| (rebuilt - x).abs().max());
         }
-        self.batches.push(RunBatch { batch, log_probs, rebuild_error });
+        self.batches.push(RunBatch { batch, log_probs, finite, statistics, rebuild_error });
         Ok(())
+    }
+
+    fn forward(&self, chain: &Chain, x: Tensor<4>, batch: &PrefetchedBatch, device: &Device) -> Result<Tape> {
+        let labels = CheckedLabels::of_batch(&self.model, &batch.batch)?.on(&self.model, device);
+        chain.forward(x, labels, self.activations)
     }
 
     /// Steps the weights along the gradients that [`Trainer::accumulate`] has gathered, as step `step`, from 1.
     pub fn update(&mut self, weights: Weights<'_>, learning_rate: f64, step: u64, device: &Device) -> Result<()> {
         let mut gradients = std::mem::take(&mut self.gradients);
-        let batches = std::mem::take(&mut self.batches);
+        let mut batches = std::mem::take(&mut self.batches);
         self.reducer.reduce(&mut gradients)?;
         let found: Vec<Tensor<1>> =
-            named_parameters(weights.glow).iter().filter_map(|p| gradients.get(p.id).cloned()).collect();
+            named_parameters(weights.network).iter().filter_map(|p| gradients.get(p.id).cloned()).collect();
         let (norm, clip) = if kernels::is_cpu(device) {
             let norm = reduce::sum_of_squares(&found).sqrt();
-            let sound =
-                norm.is_finite() && batches.iter().all(|batch| self.loss(&read(batch.log_probs.clone())).is_finite());
+            let sound = norm.is_finite() && batches.iter().all(|batch| batch.finite);
             (Norm::Host(norm), sound.then(|| Clip::Host((self.config.clip_norm / norm).min(1.0) as f32)))
         } else {
             let norm = reduce::device_sum_of_squares(&found).sqrt();
@@ -154,23 +169,32 @@ impl Trainer {
             (Norm::Device(norm), Some(clip))
         };
         drop(found);
+        let seen: Vec<Statistics> = batches.iter_mut().map(|batch| std::mem::take(&mut batch.statistics)).collect();
         self.unread.push(Unread { step, learning_rate, batches, norm });
         if let Some(clip) = clip {
             // Taken out, so that nobody else holds the tensors and they are stepped in place.
-            let glow = std::mem::replace(weights.glow, Glow::nothing(device));
-            *weights.glow = self.optimizer.step(glow, gradients, learning_rate, &clip);
+            let network = std::mem::replace(weights.network, Network::nothing());
+            let network = self.optimizer.step(network, gradients, learning_rate, &clip);
+            *weights.network = self.move_running(network, &seen);
             if let (Some(decay), Some(average)) = (self.config.ema, weights.average.take()) {
-                *weights.average = Some(move_average(average, weights.glow, decay, self.optimizer.steps()));
+                let average = move_average(average, weights.network, decay, self.optimizer.steps());
+                *weights.average = Some(self.move_running(average, &seen));
             }
         }
         Ok(())
+    }
+
+    /// Moves running averages by what each batch has shown, in their order.
+    fn move_running(&self, network: Network, seen: &[Statistics]) -> Network {
+        let sound = self.sound.as_ref();
+        seen.iter().fold(network, |network, seen| move_running_averages(network, seen.clone(), sound))
     }
 
     /// What the steps since the last call have found; on a GPU only where there are enough of them, or `now`.
     ///
     /// After what was found in the good steps comes the error of the first bad one: weights and average are as they
     /// were before it.
-    pub fn outcomes(&mut self, glow: &Glow, now: bool, device: &Device) -> Result<Outcomes> {
+    pub fn outcomes(&mut self, network: &Network, now: bool, device: &Device) -> Result<Outcomes> {
         let mut outcomes = Outcomes::default();
         if !now && !kernels::is_cpu(device) && self.unread.len() < READ_EVERY {
             return Ok(outcomes);
@@ -180,7 +204,7 @@ impl Trainer {
         for step in unread {
             let mut next = |count: usize| values.by_ref().take(count).collect::<Vec<f64>>();
             let log_probs: Vec<f64> = step.batches.iter().flat_map(|batch| next(batch.batch.indices.len())).collect();
-            let loss = self.loss(&log_probs);
+            let loss = self.loss(&log_probs, &step.batches[0].batch);
             let gradient_norm = match step.norm {
                 Norm::Host(norm) => norm,
                 Norm::Device(_) => next(1)[0],
@@ -188,7 +212,7 @@ impl Trainer {
             let errors = step.batches.iter().filter(|batch| batch.rebuild_error.is_some()).count();
             let rebuild_error = next(errors).into_iter().map(|error| error as f32).reduce(f32::max);
             if !loss.is_finite() || !gradient_norm.is_finite() {
-                outcomes.failed = Some((step.step, self.diagnose(glow, &step, device)?));
+                outcomes.failed = Some((step.step, self.diagnose(network, &step, device)?));
                 self.sound = None;
                 break;
             }
@@ -199,21 +223,21 @@ impl Trainer {
     }
 
     /// What went wrong in a step, found by running it again.
-    fn diagnose(&self, glow: &Glow, at: &Unread, device: &Device) -> Result<Error> {
+    fn diagnose(&self, network: &Network, at: &Unread, device: &Device) -> Result<Error> {
         let step = at.step;
-        let running = RunningGlow::new(glow, &self.model, false);
+        let chain = network.chain(&self.model, Mode::Training);
         let mut gradients = Gradients::default();
         for RunBatch { batch, .. } in &at.batches {
             let x = self.scaled(batch, device);
-            let tape = running.forward(x.clone(), self.activations)?;
-            if !self.loss(&read(tape.log_prob.clone())).is_finite() {
-                return Ok(Error::NotFinite { what: "the loss".into(), step, layer: first_not_finite(&running, x)? });
+            let tape = self.forward(&chain, x.clone(), batch, device)?;
+            if !self.loss(&read(tape.log_prob.clone()), batch).is_finite() {
+                return Ok(Error::NotFinite { what: "the loss".into(), step, layer: first_not_finite(&chain, x)? });
             }
-            running.backward(tape, &self.cotangent(batch.indices.len(), device), &mut gradients)?;
+            chain.backward(tape, &self.cotangent(batch.indices.len(), device), &mut gradients)?;
         }
         // The sweep goes from the top down: what is furthest up went wrong first.
         let found = |parameter: &NamedParameter| gradients.get(parameter.id).cloned();
-        let wrong = named_parameters(glow).into_iter().rev().find(|parameter| {
+        let wrong = named_parameters(network).into_iter().rev().find(|parameter| {
             found(parameter).is_some_and(|gradient| !reduce::sum_of_squares(&[gradient]).is_finite())
         });
         let layer = wrong.map_or_else(|| "all parameters together".to_owned(), |parameter| parameter.name);
@@ -221,18 +245,20 @@ impl Trainer {
     }
 
     fn scaled(&self, batch: &PrefetchedBatch, device: &Device) -> Tensor<4> {
-        training_batch(&batch.batch.images, &batch.indices, self.model.bits, self.config.seed, batch.step, device)
+        training_batch(&batch.batch.images, &batch.indices, self.model.bits(), self.config.seed, batch.step, device)
     }
 
     /// Of each image's log-probability: the loss is bits per dimension, the mean over all images of the step.
     fn cotangent(&self, count: usize, device: &Device) -> Tensor<1> {
-        let weight = -1.0 / (self.config.images_per_step() as f64 * self.model.image.dims() as f64 * LN_2);
+        let weight = -1.0 / (self.config.images_per_step() as f64 * self.model.image().dims() as f64 * LN_2);
         Tensor::full([count], weight as f32, device)
     }
 
-    fn loss(&self, log_probs: &[f64]) -> f64 {
+    /// Bits per dimension of images of this type.
+    fn loss(&self, log_probs: &[f64], like: &PrefetchedBatch) -> f64 {
         let log_prob = log_probs.iter().sum::<f64>() / log_probs.len() as f64;
-        bits_per_dim(discrete_log_prob(log_prob, self.model.image, self.model.bits), self.model.image)
+        let bits = like.batch.images.bits(self.model.bits());
+        bits_per_dim(discrete_log_prob(log_prob, self.model.image(), bits), self.model.image())
     }
 
     fn device_clip(&mut self, norm: &Tensor<1>, batches: &[RunBatch]) -> Clip {
@@ -276,14 +302,14 @@ fn read_back(steps: &[Unread]) -> Vec<f64> {
     if parts.is_empty() { Vec::new() } else { read(Tensor::cat(parts, 0)) }
 }
 
-/// Path of the first step of flow whose output or log-determinant is not finite.
-fn first_not_finite(running: &RunningGlow, x: Tensor<4>) -> Result<String> {
-    let found = running.walk(x, |path, _, _, out| {
+/// Path of the first layer whose output or log-determinant is not finite.
+fn first_not_finite(chain: &Chain, x: Tensor<4>) -> Result<String> {
+    let found = chain.walk(x, |path, _, _, out| {
         let sums = [read::<f64, 1>(out.z.clone().abs().sum()), read(out.log_det.clone().sum())];
         Ok(if sums.iter().flatten().all(|sum| sum.is_finite()) {
             ControlFlow::Continue(())
         } else {
-            ControlFlow::Break(path)
+            ControlFlow::Break(path.to_owned())
         })
     })?;
     Ok(match found {

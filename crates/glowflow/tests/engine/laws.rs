@@ -3,7 +3,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device as BurnDevice, FloatDType, Gradients as TapeGradients, Tensor, TensorData};
-use glowflow::flow::{Cotangent, Gradients, Invertible, Layer, named_parameters};
+use glowflow::flow::{Cotangent, Gradients, Invertible, Layer, Mode, Output, named_parameters};
 use glowflow::kernels::coupling::Kind;
 use glowflow::kernels::{Path, available_paths, force};
 use glowflow::layers::{ActNorm, Coupling, CouplingConfig, FlowStep, Mix, Permutation, PermutationKind};
@@ -142,7 +142,7 @@ impl Truth {
         let (x, cotangent) = inputs(shape, &plain);
         let wide = |tensor: Tensor<4>| tensor.cast(FloatDType::F64).autodiff();
         let x = wide(x).require_grad();
-        let out = layer.prepare("layer").unwrap().forward(x.clone());
+        let out = layer.prepare("layer", Mode::Evaluation).unwrap().forward(x.clone());
         let (z, log_det) = (values(out.z.clone().inner()), values(out.log_det.clone().inner()));
         let weights = cotangent.log_det.cast(FloatDType::F64).autodiff();
         let loss = (out.z * wide(cotangent.z)).sum() + (out.log_det * weights).sum();
@@ -168,7 +168,7 @@ pub fn by_autodiff<M: Module>(module: &M, tape: &TapeGradients) -> Vec<Vec<f64>>
 /// The layer on one device, by one path, against the truth.
 fn against<L: Layer>(truth: &Truth, layer: &L, name: &str, shape: [usize; 4], device: &BurnDevice) {
     let (x, cotangent) = inputs(shape, device);
-    let prepared = layer.prepare("layer").unwrap();
+    let prepared = layer.prepare("layer", Mode::Evaluation).unwrap();
     let out = prepared.forward(x.clone());
     let near = |what: &str, found: &[f64], truth: &[f64], tolerance: f64| {
         let error = relative_error(found, truth);
@@ -183,7 +183,7 @@ fn against<L: Layer>(truth: &Truth, layer: &L, name: &str, shape: [usize; 4], de
     for saved in [None, Some(saved)] {
         let how = if saved.is_some() { "saved" } else { "rebuilt" };
         let mut gradients = Gradients::default();
-        let back = prepared.backward(out.z.clone(), saved, cotangent.clone(), &mut gradients).unwrap();
+        let back = prepared.backward(Output::new(out.z.clone()), saved, cotangent.clone(), &mut gradients).unwrap();
         near(&format!("the input, {how},"), &values(back.x), &values(x.clone()), INVERSE_TOLERANCE);
         near(&format!("the input's gradient, {how},"), &values(back.dx), &truth.dx, GRADIENT_TOLERANCE);
         for (parameter, truth) in named_parameters(layer).iter().zip(&truth.gradients) {
@@ -196,7 +196,7 @@ fn against<L: Layer>(truth: &Truth, layer: &L, name: &str, shape: [usize; 4], de
 /// The log-det against central differences of the whole map, in f64.
 fn jacobian<L: Layer>(layer: &L, name: &str, [_, height, width, channels]: [usize; 4]) {
     let device = BurnDevice::flex();
-    let prepared = double(layer.clone()).prepare("layer").unwrap();
+    let prepared = double(layer.clone()).prepare("layer", Mode::Evaluation).unwrap();
     let shape = [1, height, width, channels];
     let x = values(normal(shape, 21, &device));
     let run = |x: &[f64]| {
@@ -236,7 +236,7 @@ fn a_path_that_is_forced_is_the_path_that_runs() {
         0,
         &device,
     );
-    let step = perturbed(step, 0.1, 3).prepare("step").unwrap();
+    let step = perturbed(step, 0.1, 3).prepare("step", Mode::Evaluation).unwrap();
     let bits = |path| force(path, || values(step.forward(x.clone()).z));
     let composed = bits(Path::Composed);
     for path in available_paths() {

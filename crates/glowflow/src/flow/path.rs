@@ -1,0 +1,41 @@
+//! Where a visitor or mapper of modules is.
+
+/// The path of field names to the parameter at hand, as in a model's file: `levels.0.steps.3.mix.actnorm.bias`.
+#[derive(Debug, Default)]
+pub struct ModulePath {
+    names: Vec<String>,
+    containers: Vec<String>,
+}
+
+impl ModulePath {
+    /// Below `prefix`.
+    pub fn below(prefix: Option<&str>) -> Self {
+        Self { names: prefix.map(str::to_owned).into_iter().collect(), containers: Vec::new() }
+    }
+
+    /// Into a field of a container. The variant of an enum is no part of the path.
+    pub fn enter(&mut self, name: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.names.push(name.to_owned());
+        }
+        self.containers.push(container.to_owned());
+    }
+
+    /// Out of the field that was entered last.
+    pub fn exit(&mut self, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.names.pop();
+        }
+        self.containers.pop();
+    }
+
+    /// The path, joined by dots.
+    pub fn name(&self) -> String {
+        self.names.join(".")
+    }
+
+    /// Whether the parameter is stepped along a gradient; a running average is not.
+    pub fn is_trained(&self) -> bool {
+        self.containers.last().is_none_or(|container| container != "Struct:RunningAverage")
+    }
+}

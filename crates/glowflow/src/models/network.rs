@@ -1,0 +1,49 @@
+//! The parameters of any of the models.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::chain::Chain;
+use super::config::ModelConfig;
+use super::glow::Glow;
+use crate::error::Result;
+use crate::flow::Mode;
+
+/// The parameters of a model. In files its parts have no name of the model's before theirs.
+#[derive(Module, Debug)]
+pub enum Network {
+    /// Kingma & Dhariwal 2018.
+    Glow(Glow),
+}
+
+impl Network {
+    /// Random weights.
+    pub fn new(config: &ModelConfig, device: &Device) -> Self {
+        match config {
+            ModelConfig::Glow(config) => Self::Glow(Glow::new(config, device)),
+        }
+    }
+
+    /// A place for a model that is taken out for a moment.
+    pub fn nothing() -> Self {
+        Self::Glow(Glow::nothing())
+    }
+
+    /// Sets from data what is set from data. `parts` are scaled images, `[batch, height, width, channels]`.
+    pub fn initialize(&mut self, parts: Vec<Tensor<4>>) -> Result<()> {
+        match self {
+            Self::Glow(glow) => glow.initialize(parts),
+        }
+    }
+
+    /// Ready to run.
+    ///
+    /// # Panics
+    ///
+    /// If the config is not that of these parameters.
+    pub fn chain(&self, config: &ModelConfig, mode: Mode) -> Chain {
+        match (self, config) {
+            (Self::Glow(glow), ModelConfig::Glow(config)) => glow.chain(config, mode),
+        }
+    }
+}
