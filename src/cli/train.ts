@@ -128,7 +128,9 @@ async function start(typed: Readonly<Record<string, unknown>>, file: string | un
   const { train, heldOut } = await openParts(settings.data ?? {})
   const { height, width, channels } = train
   const options = toOptions(settings, folder, heldOut)
-  const model = await createGlow({ imageSize: [height, width], channels, ...settings.model })
+  const { classes, ...chosen } = settings.model ?? {}
+  const known = classes === 'auto' ? classesOf(train) : classes
+  const model = await createGlow({ imageSize: [height, width], channels, ...chosen, ...(known && { classes: known }) })
   note(`Glow of ${model.parameterCount} weights on ${model.device.label}, into ${folder}`)
   return follow(model, model.train(train, options), settings, folder, options)
 }
@@ -144,6 +146,11 @@ async function goOn(typed: Readonly<Record<string, unknown>>, path: string): Pro
   const { model, run } = await resumeTraining(path, train, { ...options, ...(device && { device }) })
   note(`Glow of ${model.parameterCount} weights on ${model.device.label}, from step ${model.step} of ${folder}`)
   return follow(model, run, settings, folder, options)
+}
+
+function classesOf({ classes }: Dataset): number {
+  if (!classes) throw usageError('Expected data with classes for --classes auto but those of --data have none')
+  return classes.length
 }
 
 /** Listens at once: an event that nobody waits for is gone, but for the first. */

@@ -35,11 +35,13 @@ impl Fingerprint {
     }
 }
 
-/// Of images that are in memory.
-pub(super) fn pixel_fingerprint(kind: &str, images: &Images) -> String {
+/// Of images that are in memory, and their labels.
+pub(super) fn pixel_fingerprint(kind: &str, images: &Images, labels: Option<&[u32]>) -> String {
     let shape = images.shape;
     let sizes = [images.count, shape.height, shape.width, shape.channels];
-    Fingerprint::of(kind).numbers(&sizes).bytes(&images.data).finish()
+    let fingerprint = Fingerprint::of(kind).numbers(&sizes).bytes(&images.data);
+    let Some(labels) = labels else { return fingerprint.finish() };
+    fingerprint.numbers(&labels.iter().map(|&label| label as usize).collect::<Vec<_>>()).finish()
 }
 
 /// Of images that only their name tells from others.

@@ -34,9 +34,8 @@ pub struct Glow {
 impl Glow {
     /// Random rotations and hidden weights, zeros elsewhere. The actnorms wait for [`Glow::initialize`].
     pub fn new(config: &GlowConfig, device: &Device) -> Self {
-        let step = |level: usize, k: usize| {
-            config.step(level).init(config.seed, (level * config.depth + k) as u64, device)
-        };
+        let step =
+            |level: usize, k: usize| config.step(level).init(config.seed, (level * config.depth + k) as u64, device);
         let level = |level: usize| Level {
             steps: (0..config.depth).map(|k| step(level, k)).collect(),
             split: config.split(level).map(|split| split.init(device)),

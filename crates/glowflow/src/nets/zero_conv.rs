@@ -140,7 +140,8 @@ impl PreparedZeroConv {
         }
         let unscaled = bias * self.scale.clone();
         let mut weight = weight * self.column_scale.clone();
-        let edge_gradient = || self.parameters.edge_weight().map(|like| edge::edge_gradient(&like, unscaled.clone(), self.size));
+        let edge_gradient =
+            || self.parameters.edge_weight().map(|like| edge::edge_gradient(&like, unscaled.clone(), self.size));
         match (padding, edge, edge_gradient()) {
             (Padding::Edge, Some(edge), Some(gradient)) => gradients.add(edge, gradient),
             // Each weight is one term of its tap's sum.
