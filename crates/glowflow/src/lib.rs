@@ -27,9 +27,9 @@ pub mod train;
 
 pub use device::{Device, DeviceInfo, Precision};
 pub use error::{Error, Result};
-pub use images::{Batch, FloatImages, ImageShape, Images};
+pub use images::{Batch, FloatImages, ImageShape, Images, Pixels};
 pub use models::{
     Call, ClassLabels, CouplingKind, Dequantize, Evaluation, FlowModel, GlowConfig, InterpolationPath, LatentScale,
-    Latents, Layout, ModelConfig, NamedDirection, Noise, Pixels, ScaleKind, Verification,
+    Latents, Layout, ModelConfig, NamedDirection, Noise, ScaleKind, Verification,
 };
 pub use train::{Checkpoint, Control, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary};

@@ -29,6 +29,12 @@ impl Fingerprint {
         self
     }
 
+    /// Adds the labels of images that have some.
+    pub fn labels(self, labels: Option<&[u32]>) -> Self {
+        let Some(labels) = labels else { return self };
+        self.numbers(&labels.iter().map(|&label| label as usize).collect::<Vec<_>>())
+    }
+
     /// 32 hexadecimal digits.
     pub fn finish(self) -> String {
         format!("{:032x}", self.0.digest128())
@@ -39,9 +45,7 @@ impl Fingerprint {
 pub(super) fn pixel_fingerprint(kind: &str, images: &Images, labels: Option<&[u32]>) -> String {
     let shape = images.shape;
     let sizes = [images.count, shape.height, shape.width, shape.channels];
-    let fingerprint = Fingerprint::of(kind).numbers(&sizes).bytes(&images.data);
-    let Some(labels) = labels else { return fingerprint.finish() };
-    fingerprint.numbers(&labels.iter().map(|&label| label as usize).collect::<Vec<_>>()).finish()
+    Fingerprint::of(kind).numbers(&sizes).bytes(&images.data).labels(labels).finish()
 }
 
 /// Of images that only their name tells from others.

@@ -136,7 +136,7 @@ impl Trainer {
         let tape = self.forward(&chain, x.clone(), &batch, device)?;
         let (objectives, statistics) = (tape.objective.clone(), tape.statistics());
         // Where a look costs nothing: a backward pass of what is not finite would find other errors first.
-        let finite = !kernels::is_cpu(device) || self.loss(&read(objectives.clone())).is_finite();
+        let finite = !kernels::is_cpu(device) || self.loss(&read(objectives.clone()), &batch).is_finite();
         let mut rebuild_error = None;
         if finite {
             let cotangent = self.cotangent(batch.indices.len(), device);
@@ -205,7 +205,7 @@ impl Trainer {
         for step in unread {
             let mut next = |count: usize| values.by_ref().take(count).collect::<Vec<f64>>();
             let log_probs: Vec<f64> = step.batches.iter().flat_map(|batch| next(batch.batch.indices.len())).collect();
-            let loss = self.loss(&log_probs);
+            let loss = self.loss(&log_probs, &step.batches[0].batch);
             let gradient_norm = match step.norm {
                 Norm::Host(norm) => norm,
                 Norm::Device(_) => next(1)[0],
@@ -231,7 +231,7 @@ impl Trainer {
         for RunBatch { batch, .. } in &at.batches {
             let x = self.scaled(batch, device);
             let tape = self.forward(&chain, x.clone(), batch, device)?;
-            if !self.loss(&read(tape.objective.clone())).is_finite() {
+            if !self.loss(&read(tape.objective.clone()), batch).is_finite() {
                 return Ok(Error::NotFinite { what: "the loss".into(), step, layer: first_not_finite(&chain, x)? });
             }
             chain.backward(tape, &self.cotangent(batch.indices.len(), device), &mut gradients)?;
@@ -255,9 +255,11 @@ impl Trainer {
         Tensor::full([count], weight as f32, device)
     }
 
-    fn loss(&self, log_probs: &[f64]) -> f64 {
+    /// Bits per dimension of images of this type.
+    fn loss(&self, log_probs: &[f64], like: &PrefetchedBatch) -> f64 {
         let log_prob = log_probs.iter().sum::<f64>() / log_probs.len() as f64;
-        bits_per_dim(discrete_log_prob(log_prob, self.model.image(), self.model.bits()), self.model.image())
+        let bits = like.batch.images.bits(self.model.bits());
+        bits_per_dim(discrete_log_prob(log_prob, self.model.image(), bits), self.model.image())
     }
 
     fn device_clip(&mut self, norm: &Tensor<1>, batches: &[RunBatch]) -> Clip {

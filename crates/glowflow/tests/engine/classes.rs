@@ -120,7 +120,7 @@ fn a_conditional_model_learns_its_classes() {
         let evaluation = model.evaluate(&held_out, None, 1, &Call::default()).unwrap();
         let error = evaluation.classification_error.unwrap();
         assert!(error < 0.1, "{layout:?}: the classifier is wrong on {error} of the images");
-        let rows = model.classify(&Pixels::Bytes(images.images), &Noise::midpoint(), &Call::default()).unwrap();
+        let rows = model.classify(&images.images, &Noise::midpoint(), &Call::default()).unwrap();
         let right = rows.iter().zip(images.labels.unwrap()).filter(|(row, label)| row[*label as usize] > 0.5).count();
         assert!(right > 58, "{layout:?}: {right} of 64 by Bayes' rule");
         let mean = |label| {
