@@ -63,7 +63,7 @@ test('--config accepts what the schema accepts, and refuses the rest', async (t)
 })
 
 test('every setting that a file can hold has a sentence and an option, and those have a setting', (t) => {
-  const held = all.map(([path]) => path).filter((path) => path !== 'model.kind')
+  const held = all.map(([path]) => path).filter((path) => !['model.kind', 'model.layout'].includes(path))
   t.deepEqual(
     held.filter((path) => !(path in about)),
     [],
@@ -94,6 +94,7 @@ test('the defaults that the help of a model names are those of the engine', asyn
   t.deepEqual(named.map(([name]) => name).toSorted(), [
     'bits',
     'channels',
+    'classifierWeight',
     'coupling',
     'learnTop',
     'levels',

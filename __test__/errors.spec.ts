@@ -68,7 +68,7 @@ test('options of a model', async (t) => {
   await bad(/seed/, { seed: 2 ** 53 })
   await bad(/device/, { device: 'tpu' })
   await bad(/device/, { device: { name: 'cpu' } })
-  await bad(/Unknown option classes/, { classes: 10 })
+  await bad(/Unknown option clases, the closest known one is classes/, { clases: 10 })
   await refuses(t, 'ERR_GLOW_OPTION', /an object for options but received null/, () => createGlow(any(null)))
   await refuses(t, 'ERR_GLOW_OPTION', /an object for options but received undefined/, () => createGlow(any(undefined)))
   await refuses(t, 'ERR_GLOW_PRECISION_UNSUPPORTED', /f32 for precision on this device but received bf16/, () =>

@@ -47,13 +47,29 @@ export interface GlowOptions extends ImageShape, CommonOptions {
   scale?: 'sigmoid' | 'bounded'
   /** Learn the mean and scale of the coarsest latents. @default true */
   learnTop?: boolean
+  /** Classes of a class-conditional model: each has a prior of the coarsest latents of its own. @default none */
+  classes?: number
+  /** What a classifier's error, in bits, counts for in the loss beside bits per dimension; 0 for no classifier. @default 0 */
+  classifierWeight?: number
 }
 
-/** Every option, defaults filled in: `createGlow(model.config)` builds the same model again. */
-export type ModelConfig = { readonly kind: 'glow' } & Readonly<Required<Omit<GlowOptions, 'device'>>>
+/** Whose numbers are trained: those of the original code, or of the project that the weights were imported from. */
+export type Layout = 'glow' | 'rosinality' | 'chaiyujin' | 'normflows'
 
-export const glowRules: Rules<GlowOptions & { kind?: 'glow' }> = {
+/** Every option, defaults filled in: `createGlow(model.config)` builds the same model again. */
+export type ModelConfig = { readonly kind: 'glow'; readonly layout: Layout } & Readonly<
+  Required<Omit<GlowOptions, 'device' | 'classes'>>
+> & { readonly classes?: number }
+
+/** What only a config has: a new model has no choice. */
+interface Fixed {
+  kind?: 'glow'
+  layout?: 'glow'
+}
+
+export const glowRules: Rules<GlowOptions & Fixed> = {
   kind: is.oneOf('glow'),
+  layout: is.oneOf('glow'),
   imageSize: is.required(is.size),
   channels: is.integer(0),
   device: deviceRule,
@@ -68,6 +84,8 @@ export const glowRules: Rules<GlowOptions & { kind?: 'glow' }> = {
   edgeBias: is.boolean,
   scale: is.oneOf('sigmoid', 'bounded'),
   learnTop: is.boolean,
+  classes: is.integer(0),
+  classifierWeight: is.finite,
 }
 
 /** The engine's `ModelConfig` of these options, as JSON, defaults left out but for a seed. */
@@ -76,21 +94,15 @@ export function toGlowConfig(options: GlowOptions): string {
   return glowJson({ ...options, seed: options.seed ?? randomInt(2 ** 48 - 1) })
 }
 
-function glowJson({
-  imageSize,
-  channels,
-  device: _,
-  precision: __,
-  kind: ___,
-  ...rest
-}: GlowOptions & { kind?: string }): string {
+function glowJson({ imageSize, channels, device: _, precision: __, kind: ___, ...rest }: GlowOptions & Fixed): string {
   const [height, width] = typeof imageSize === 'number' ? [imageSize, imageSize] : (imageSize ?? [])
   return JSON.stringify({ kind: 'glow', image: { height, width, channels }, ...rest })
 }
 
 /** A model's config from the engine's. */
 export function fromGlowConfig(json: string, precision: Precision): ModelConfig {
-  const { kind, image, ...rest } = JSON.parse(json)
+  const { kind, image, classes, ...rest } = JSON.parse(json)
   const { height, width, channels } = image
-  return { kind, imageSize: height === width ? height : [height, width], channels, precision, ...rest }
+  const imageSize = height === width ? height : [height, width]
+  return { kind, imageSize, channels, precision, ...rest, ...(classes === null ? {} : { classes }) }
 }

@@ -103,6 +103,8 @@ export declare class Model {
   logProb(images: Pixels, noise: Noise, call: Call): Promise<Float64Array>
   /** Bits per dimension of each image. */
   bitsPerDim(images: Pixels, noise: Noise, call: Call): Promise<Float64Array>
+  /** Probabilities of the classes for each image, a row an image. */
+  classify(images: Pixels, noise: Noise, call: Call): Promise<Array<Float64Array>>
   /** Mean bits per dimension over a dataset. */
   evaluate(data: Dataset, limit: number | undefined | null, seed: number, call: Call): Promise<Evaluation>
   /** New images. */
@@ -232,6 +234,8 @@ export interface Evaluation {
   standardError: number
   /** How many were scored. */
   images: number
+  /** Part of them that the classifier takes for another class, where there is one. */
+  classificationError?: number
 }
 
 /** Continuous pixel values for JavaScript. */

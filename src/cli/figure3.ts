@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { createGlow, type GlowOptions, type ModelConfig, type Plot, writePlot } from '../index.js'
 import * as is from '../rules.js'
 import { check } from '../options.js'
+import { modelOptions } from './classes.js'
 import { command, note, number, show } from './command.js'
 import { readSettings } from './config-file.js'
 import { openBoth } from './data-source.js'
@@ -103,7 +104,7 @@ export const figure3Command = () => {
       const options: GlowOptions = {
         imageSize: [height, width],
         channels,
-        ...settings.model,
+        ...modelOptions(settings.model ?? {}, images),
         coupling,
         permutation,
         seed,

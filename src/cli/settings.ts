@@ -32,7 +32,7 @@ export interface TrainSettings extends Omit<TrainOptions, 'signal' | 'folder' | 
 }
 
 export interface Settings {
-  model?: Partial<GlowOptions>
+  model?: Partial<Omit<GlowOptions, 'classes'>> & { classes?: number | 'auto' }
   train?: TrainSettings
   data?: DataSettings
 }
@@ -44,8 +44,15 @@ export function loosely(rules: Rules, ...names: string[]): Rules {
 }
 const within = (rule: Rule): Rule => is.nested(loosely(rule.rules ?? {}, 'data', 'folder'))
 
+/** A number, or that of the training data. */
+const classes: Rule = {
+  expected: "'auto' or an integer of at least 2",
+  accepts: (value) => value === 'auto' || is.integer(2).accepts(value),
+  schema: { oneOf: [{ const: 'auto' }, is.integer(2).schema] },
+}
+
 export const sections: { readonly [Section in keyof Required<Settings>]: Rules } = {
-  model: loosely(glowRules),
+  model: { ...loosely(glowRules), classes },
   train: {
     ...loosely(trainRules, 'signal'),
     evaluate: within(trainRules.evaluate),
@@ -79,6 +86,8 @@ export const about: Readonly<Record<string, string>> = {
   'model.edgeBias': 'one more input channel that marks the border, as in the original code',
   'model.scale': 'how the affine coupling scales, bounded to within [0.5, 2] or not (default: sigmoid)',
   'model.learnTop': 'learn the mean and scale of the coarsest latents (default: yes)',
+  'model.classes': 'classes of a class-conditional model, auto for those of the training data',
+  'model.classifierWeight': 'what a classifier counts for in the loss, with --classes (default: 0)',
   'model.bits': 'bits of each channel that are modelled (default: 8)',
   'model.precision': 'arithmetic inside the coupling nets (default: f32)',
   'model.device': 'auto, cpu, gpu or gpu:N (default: auto, a hardware GPU, else the CPU)',

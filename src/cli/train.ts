@@ -15,6 +15,7 @@ import {
   type TrainOptions,
   type TrainSummary,
 } from '../index.js'
+import { modelOptions } from './classes.js'
 import { command, note } from './command.js'
 import { readSettings } from './config-file.js'
 import { openParts } from './data-source.js'
@@ -135,7 +136,7 @@ async function start(
   const { train, heldOut } = await openParts(settings.data ?? {})
   const { height, width, channels } = train
   const options = toOptions(settings, folder, heldOut)
-  const model = await createGlow({ imageSize: [height, width], channels, ...settings.model })
+  const model = await createGlow({ imageSize: [height, width], channels, ...modelOptions(settings.model ?? {}, train) })
   note(`Glow of ${model.parameterCount} weights on ${model.device.label}, into ${folder}`)
   return follow(model, model.train(train, options), settings, folder, options)
 }

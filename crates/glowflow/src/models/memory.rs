@@ -103,6 +103,16 @@ mod tests {
     }
 
     #[test]
+    fn conditional_counts_are_those_of_the_original_models() {
+        let of = |depth, classes| {
+            let (coupling, classes) = (CouplingKind::Additive, Some(classes));
+            let config = GlowConfig { depth, coupling, edge_bias: true, classes, ..GlowConfig::default() };
+            parameter_count(&GlowConfig { classifier_weight: 0.01, ..config }.into())
+        };
+        assert_eq!((of(32, 10), of(48, 1000)), (38_397_320, 57_695_876));
+    }
+
+    #[test]
     fn only_the_constant_way_does_not_grow_with_depth() {
         let activations = |depth: usize, how: Activations| {
             let estimate =

@@ -17,7 +17,7 @@ pub mod self_check;
 pub mod structure;
 mod verify;
 
-pub use config::{CouplingKind, GlowConfig, ModelConfig, ScaleKind};
+pub use config::{CouplingKind, GlowConfig, Layout, ModelConfig, ScaleKind};
 pub(crate) use dequantize::training_batch;
 pub use dequantize::{Dequantize, Noise};
 pub use direction::NamedDirection;
