@@ -29,7 +29,8 @@ pub use device::{Device, DeviceInfo, Precision};
 pub use error::{Error, Result};
 pub use images::{Batch, FloatImages, ImageShape, Images};
 pub use models::{
-    Call, ClassLabels, CouplingKind, Dequantize, Evaluation, FlowModel, GlowConfig, InterpolationPath, LatentScale,
-    Latents, ModelConfig, NamedDirection, Noise, Pixels, ScaleKind, Verification,
+    Call, ClassLabels, CouplingKind, Dequantize, Evaluation, FlowModel, GlowConfig, InterpolationPath,
+    LatentDistribution, LatentScale, Latents, ModelConfig, NamedDirection, NiceConfig, NicePrior, Noise, Pixels,
+    ScaleKind, Verification,
 };
 pub use train::{Checkpoint, Control, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary};

@@ -1,13 +1,17 @@
 //! What a model is made of.
 
 mod glow;
+mod nice;
 
 use serde::{Deserialize, Serialize};
 
 pub use glow::{CouplingKind, GlowConfig, ScaleKind};
+pub use nice::{NiceConfig, NicePrior};
 
+use super::latents::LatentDistribution;
 use crate::error::{Error, Result};
 use crate::images::ImageShape;
+use crate::layers::WhiteningKind;
 
 /// Options of a model of any kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +19,8 @@ use crate::images::ImageShape;
 pub enum ModelConfig {
     /// Kingma & Dhariwal 2018.
     Glow(GlowConfig),
+    /// Dinh, Krueger & Bengio 2015.
+    Nice(NiceConfig),
 }
 
 impl From<GlowConfig> for ModelConfig {
@@ -23,12 +29,19 @@ impl From<GlowConfig> for ModelConfig {
     }
 }
 
+impl From<NiceConfig> for ModelConfig {
+    fn from(config: NiceConfig) -> Self {
+        Self::Nice(config)
+    }
+}
+
 impl ModelConfig {
     /// The paper's model of this kind.
     pub fn default_of(kind: &str) -> Result<Self> {
         match kind {
             "glow" => Ok(Self::Glow(GlowConfig::default())),
-            _ => Err(Error::option("kind", "\"glow\"", format!("{kind:?}"))),
+            "nice" => Ok(Self::Nice(NiceConfig::default())),
+            _ => Err(Error::option("kind", "\"glow\" or \"nice\"", format!("{kind:?}"))),
         }
     }
 
@@ -36,6 +49,7 @@ impl ModelConfig {
     pub fn problems(&self) -> Vec<Error> {
         match self {
             Self::Glow(config) => config.problems(),
+            Self::Nice(config) => config.problems(),
         }
     }
 
@@ -48,6 +62,7 @@ impl ModelConfig {
     pub fn image(&self) -> ImageShape {
         match self {
             Self::Glow(config) => config.image,
+            Self::Nice(config) => config.image,
         }
     }
 
@@ -55,6 +70,7 @@ impl ModelConfig {
     pub fn bits(&self) -> u32 {
         match self {
             Self::Glow(config) => config.bits,
+            Self::Nice(config) => config.bits,
         }
     }
 
@@ -62,13 +78,14 @@ impl ModelConfig {
     pub fn seed(&self) -> u64 {
         match self {
             Self::Glow(config) => config.seed,
+            Self::Nice(config) => config.seed,
         }
     }
 
     /// Classes of a class-conditional model.
     pub fn classes(&self) -> Option<usize> {
         match self {
-            Self::Glow(_) => None,
+            Self::Glow(_) | Self::Nice(_) => None,
         }
     }
 
@@ -76,6 +93,7 @@ impl ModelConfig {
     pub fn is_set_from_data(&self) -> bool {
         match self {
             Self::Glow(_) => true,
+            Self::Nice(config) => config.whitening != WhiteningKind::None,
         }
     }
 
@@ -83,6 +101,15 @@ impl ModelConfig {
     pub fn latent_shapes(&self) -> Vec<[usize; 3]> {
         match self {
             Self::Glow(config) => config.latent_shapes(),
+            Self::Nice(config) => config.latent_shapes(),
+        }
+    }
+
+    /// The distribution of the latents under the model.
+    pub fn latent_distribution(&self) -> LatentDistribution {
+        match self {
+            Self::Nice(NiceConfig { prior: NicePrior::Logistic, .. }) => LatentDistribution::Logistic,
+            Self::Glow(_) | Self::Nice(_) => LatentDistribution::Normal,
         }
     }
 
@@ -90,6 +117,9 @@ impl ModelConfig {
     pub(crate) fn one_of_each_shape(&self) -> Self {
         match self {
             Self::Glow(config) => Self::Glow(GlowConfig { depth: 1, ..config.clone() }),
+            Self::Nice(config) => {
+                Self::Nice(NiceConfig { couplings: 1, layers: config.layers.min(2), ..config.clone() })
+            }
         }
     }
 }
