@@ -92,9 +92,28 @@ export interface GlowOptions extends ImageShape, CommonOptions {
   learnTop?: boolean
 }
 
-export type ModelConfig = { readonly kind: 'glow' } & Readonly<Required<Omit<GlowOptions, 'device'>>>
+export interface RealNvpOptions extends ImageShape, CommonOptions {
+  levels?: number
+  blocks?: number
+  hidden?: number
+}
+
+export interface NiceOptions extends ImageShape, CommonOptions {
+  couplings?: number
+  hidden?: number
+  layers?: number
+  prior?: 'logistic' | 'gaussian'
+  whitening?: 'none' | 'approximate' | 'zca'
+}
+
+export type ModelConfig =
+  | ({ readonly kind: 'glow' } & Readonly<Required<Omit<GlowOptions, 'device'>>>)
+  | ({ readonly kind: 'realnvp' } & Readonly<Required<Omit<RealNvpOptions, 'device'>>>)
+  | ({ readonly kind: 'nice' } & Readonly<Required<Omit<NiceOptions, 'device'>>>)
 
 export function createGlow(options: GlowOptions): Promise<FlowModel>
+export function createRealNvp(options: RealNvpOptions): Promise<FlowModel>
+export function createNice(options: NiceOptions): Promise<FlowModel>
 export function estimateMemory(
   model: ModelConfig,
   train?: TrainOptions,
@@ -107,6 +126,7 @@ export interface Latents {
   readonly scales: readonly {
     readonly offset: number
     readonly shape: readonly [height: number, width: number, channels: number]
+    readonly distribution?: 'normal' | 'logistic'
   }[]
 }
 

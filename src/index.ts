@@ -8,7 +8,15 @@
  * @module
  */
 
-export type { CommonOptions, GlowOptions, ImageShape, ModelConfig } from './config.js'
+export type {
+  CommonOptions,
+  GlowOptions,
+  ImageShape,
+  ModelConfig,
+  ModelOptions,
+  NiceOptions,
+  RealNvpOptions,
+} from './config.js'
 export { customDataset, type CustomSource } from './custom.js'
 export { type Dataset, imagesInMemory, type LabelledImages } from './data.js'
 export { type Device, type DeviceInfo, type DeviceLike, type DeviceName, listDevices, openDevice } from './device.js'
@@ -28,6 +36,8 @@ export {
 export { estimateMemory, type MemoryEstimate } from './memory.js'
 export {
   createGlow,
+  createNice,
+  createRealNvp,
   type Evaluation,
   type FlowModel,
   loadModel,

@@ -24,11 +24,13 @@ export interface Latents {
 export interface LatentScale {
   readonly offset: number
   readonly shape: readonly [height: number, width: number, channels: number]
+  /** Of its values under the model: logistic in a NICE model with that prior. @default 'normal' */
+  readonly distribution?: 'normal' | 'logistic'
 }
 
 /** How latents are drawn. */
 export interface Draw {
-  /** Standard deviation the latents are drawn with; below 1 trades variety for likelihood. @default 0.7 */
+  /** Times what is drawn, standard normal or logistic; below 1 trades variety for likelihood. @default 0.7 */
   temperature?: number
   /** The same seed gives the same latents, in any batch size. @default drawn at random */
   seed?: number
@@ -63,13 +65,18 @@ export function toRows(what: string, latents: Latents): native.LatentRows {
   return { data, count, dims }
 }
 
+const distributionRule = is.oneOf('normal', 'logistic')
 const isScale = (value: unknown): boolean => {
-  const { offset, shape } = (value ?? {}) as Partial<LatentScale>
+  const { offset, shape, distribution = 'normal' } = (value ?? {}) as Partial<LatentScale>
   return (
-    is.integer(0).accepts(offset) && Array.isArray(shape) && shape.length === 3 && shape.every(is.integer(1).accepts)
+    is.integer(0).accepts(offset) &&
+    Array.isArray(shape) &&
+    shape.length === 3 &&
+    shape.every(is.integer(1).accepts) &&
+    distributionRule.accepts(distribution)
   )
 }
-const scalesRule: Rule = is.list('a list of { offset, shape: [height, width, channels] }', isScale)
+const scalesRule: Rule = is.list('a list of { offset, shape: [height, width, channels], distribution }', isScale)
 const indicesRule: Rule = is.list('a list of integers of at least 0', is.integer(0).accepts)
 
 /**
@@ -95,7 +102,7 @@ export function resample(latents: Latents, options: { scales: readonly number[] 
   checkOne('latents.scales', latents.scales, scalesRule)
   check(options, { scales: is.required(indicesRule), ...drawRules })
   const { temperature, seed } = toDraw(options)
-  const layout = latents.scales.map(({ offset, shape }) => ({ offset, shape }))
+  const layout = latents.scales.map(({ offset, shape, distribution = 'normal' }) => ({ offset, shape, distribution }))
   const drawn = engineSays(() => native.resample(rows, layout, [...options.scales], temperature, seed))
   return { ...drawn, scales: latents.scales }
 }

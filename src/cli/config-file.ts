@@ -8,7 +8,7 @@ import * as is from '../rules.js'
 import type { Rules } from '../rules.js'
 import { CliError, exitCode, fileError } from './failure.js'
 import { overlay } from './flags.js'
-import { sections, type Settings } from './settings.js'
+import { modelSection, sections, type Settings } from './settings.js'
 
 /** The settings of a file, if any, with those of the command line over them, checked. */
 export async function readSettings(
@@ -18,15 +18,16 @@ export async function readSettings(
 ): Promise<Settings> {
   const settings = file === undefined ? {} : await readConfig(file)
   overlay(settings, typed, wanted)
-  check(settings, configRules)
+  check(settings, configRules(settings))
   return settings
 }
 
-const configRules: Rules<Settings> = {
-  model: is.nested(sections.model),
+/** What settings may hold: those of a model depend on its kind. */
+const configRules = (settings: unknown): Rules<Settings> => ({
+  model: is.nested(modelSection(is.object.accepts(settings) ? (settings as Settings).model : undefined)),
   train: is.nested(sections.train),
   data: is.nested(sections.data),
-}
+})
 
 async function readConfig(file: string): Promise<Settings> {
   const text = await readFile(file, 'utf8')
@@ -37,7 +38,7 @@ async function readConfig(file: string): Promise<Settings> {
     throw fileError(file, `it is not JSON (${(error as Error).message})`)
   }
   try {
-    check(config as Settings & { $schema?: string }, { $schema: is.path, ...configRules })
+    check(config as Settings & { $schema?: string }, { $schema: is.path, ...configRules(config) })
   } catch (error) {
     if (!GlowError.isInstance(error)) throw error
     throw new CliError(`${file}: ${error.message}`, error.code, exitCode.usage)
