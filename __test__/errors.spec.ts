@@ -8,7 +8,6 @@ import test from 'ava'
 import {
   createGlow,
   createNice,
-  createRealNvp,
   directionFromJSON,
   listLayers,
   estimateMemory,
@@ -84,7 +83,6 @@ test('options of another kind of model are refused by name', async (t) => {
   const bad = (words: RegExp, call: () => unknown) => refuses(t, 'ERR_GLOW_OPTION', words, call)
   await bad(/Unknown option depth/, () => createNice(any({ imageSize: 8, depth: 4 })))
   await bad(/Unknown option whitening/, () => createGlow(any({ imageSize: 8, whitening: 'zca' })))
-  await bad(/Unknown option layers/, () => createRealNvp(any({ imageSize: 8, layers: 4 })))
   await bad(/'nice' for kind but received 'glow'/, () => createNice(any({ imageSize: 8, kind: 'glow' })))
   await bad(/'glow' or 'realnvp' or 'nice' for kind but received 'nica'/, () =>
     listLayers(any({ imageSize: 8, kind: 'nica' })),

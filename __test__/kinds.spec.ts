@@ -9,11 +9,12 @@ import {
   imagesInMemory,
   listLayers,
   loadModel,
+  type RealNvpOptions,
   resample,
 } from 'glowflow'
 
 import { glowflow, idxFolder } from './cli-helpers.js'
-import { folder, slopes } from './helpers.js'
+import { folder, refuses, slopes } from './helpers.js'
 
 /** What every kind of model does alike. */
 async function works(t: ExecutionContext, model: FlowModel): Promise<void> {
@@ -69,6 +70,9 @@ test.skip('a RealNVP is trained, saved and loaded', async (t) => {
   const { device: _, ...given } = options
   t.deepEqual(model.config, { kind: 'realnvp', bits: 8, precision: 'f32', ...given })
   await works(t, model)
+  await refuses(t, 'ERR_GLOW_OPTION', /Unknown option layers/, () =>
+    createRealNvp({ ...options, layers: 4 } as RealNvpOptions),
+  )
 })
 
 test('the MNIST model of the NICE paper has its parameters', (t) => {

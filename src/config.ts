@@ -14,7 +14,7 @@ import { type Precision, precisionRule } from './task.js'
 export interface ImageShape {
   /** Height and width. Glow: each a multiple of `2 ** levels`; RealNVP: of `2 ** (levels - 1)`; NICE: an even number of values. */
   imageSize: number | readonly [height: number, width: number]
-  /** 1, 3 or 4. @default 3 */
+  /** 1, 3 or 4. @default 3, NICE: 1 */
   channels?: number
 }
 
@@ -135,6 +135,8 @@ export const modelRules: { readonly [Kind in ModelKind]: Rules<OptionsByKind[Kin
   },
 }
 export const kinds = Object.keys(modelRules) as ModelKind[]
+/** As the papers call them. */
+export const titles: Readonly<Record<ModelKind, string>> = { glow: 'Glow', realnvp: 'RealNVP', nice: 'NICE' }
 export const kindRule = is.oneOf(...kinds)
 
 /** The kind that options name: Glow where they name none, or what is none. */

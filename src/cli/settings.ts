@@ -40,7 +40,7 @@ export interface Settings {
 }
 
 /** `rules` without those of `names`, none of them required. */
-function loosely(rules: Rules, ...names: string[]): Rules {
+export function loosely(rules: Rules, ...names: string[]): Rules {
   const kept = Object.entries(rules).filter(([name]) => !names.includes(name))
   return Object.fromEntries(kept.map(([name, rule]) => [name, { ...rule, required: false }]))
 }
@@ -76,7 +76,7 @@ export const modelSection = (model: unknown): Rules => loosely(rulesFor(model))
 export const about: Readonly<Record<string, string>> = {
   'model.kind': 'which model (default: glow)',
   'model.imageSize': 'height and width, HxW if they differ (default in training: those of the data)',
-  'model.channels': 'channels of an image: 1, 3 or 4 (default: 3)',
+  'model.channels': 'channels of an image: 1, 3 or 4 (default: 3; nice: 1)',
   'model.levels': 'glow, realnvp: scales, L in the Glow paper (default: 3; realnvp: 2)',
   'model.depth': 'glow: flow steps of each scale, K in the paper (default: 32)',
   'model.hidden': 'channels or units inside each coupling net (default: 512; realnvp: 64; nice: 1000)',

@@ -27,10 +27,10 @@ pub mod train;
 
 pub use device::{Device, DeviceInfo, Precision};
 pub use error::{Error, Result};
-pub use images::{Batch, FloatImages, ImageShape, Images};
+pub use images::{Batch, FloatImages, ImageShape, Images, Pixels};
 pub use models::{
     Call, ClassLabels, CouplingKind, Dequantize, Evaluation, FlowModel, GlowConfig, InterpolationPath,
-    LatentDistribution, LatentScale, Latents, ModelConfig, NamedDirection, NiceConfig, NicePrior, Noise, Pixels,
-    ScaleKind, Verification,
+    LatentDistribution, LatentScale, Latents, ModelConfig, NamedDirection, NiceConfig, NicePrior, Noise, ScaleKind,
+    Verification,
 };
 pub use train::{Checkpoint, Control, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary};

@@ -10,7 +10,7 @@ use super::config::{NiceConfig, NicePrior};
 use crate::error::Result;
 use crate::flow::Mode;
 use crate::images::ImageShape;
-use crate::layers::{AdditiveCoupling, Rearrange, Scaling, Whitening, WhiteningKind};
+use crate::layers::{AdditiveCoupling, Rearrange, Scaling, Whitening};
 use crate::nets::MlpConfig;
 use crate::priors::{Prior, TopPrior};
 
@@ -41,16 +41,6 @@ impl Nice {
         }
     }
 
-    /// A place for a model that is taken out for a moment.
-    pub fn nothing(device: &Device) -> Self {
-        Self {
-            input: Whitening::new(WhiteningKind::None, 0, device),
-            couplings: Vec::new(),
-            scale: Scaling::new(0, device),
-            image: [0; 3],
-        }
-    }
-
     /// Ready to run.
     pub fn chain(&self, config: &NiceConfig, mode: Mode) -> Chain {
         let tile = Rearrange::Tile(self.image);
@@ -64,7 +54,7 @@ impl Nice {
         let dims = config.image.dims();
         let prior = match config.prior {
             NicePrior::Logistic => Prior::Logistic,
-            NicePrior::Gaussian => TopPrior { learned: None }.prepare([1, 1, dims], &like).into(),
+            NicePrior::Gaussian => TopPrior::standard().prepare([1, 1, dims], 0.0, &like).into(),
         };
         Chain::new(stages, prior, mode)
     }

@@ -4,7 +4,9 @@ mod conv;
 mod edge;
 mod mlp;
 mod zero_conv;
+mod zero_linear;
 
-pub use conv::{ConvNet, ConvNetConfig, PreparedConvNet};
+pub use conv::{ConvNet, ConvNetConfig, NetForm, PreparedConvNet};
 pub use mlp::{Dense, Mlp, MlpConfig, MlpRun};
-pub use zero_conv::{PreparedZeroConv, ZeroConv};
+pub use zero_conv::{Padding, PreparedZeroConv, ZeroConv, ZeroConvConfig};
+pub use zero_linear::{PreparedZeroLinear, ZeroLinear};

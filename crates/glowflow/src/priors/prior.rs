@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::top::PreparedTop;
-use super::{Labels, logistic};
+use super::{ClassScores, Labels, logistic};
 use crate::flow::Gradients;
 
 /// A prior of the coarsest latents, ready to run.
@@ -46,7 +46,31 @@ impl Prior {
         }
     }
 
-    /// Gradient of the latents from the cotangent of the log-probability, `[batch]`.
+    /// Whether the prior differs from class to class.
+    pub fn sees_class(&self) -> bool {
+        match self {
+            Self::Normal(top) => top.sees_class(),
+            Self::Logistic => false,
+        }
+    }
+
+    /// What a classifier says of the latents, where there is one.
+    pub fn class_scores(&self, z: &Tensor<4>) -> Option<ClassScores> {
+        match self {
+            Self::Normal(top) => top.class_scores(z),
+            Self::Logistic => None,
+        }
+    }
+
+    /// What training adds to the log-probability of each example for its class, where there is a classifier; nats.
+    pub fn class_term(&self, z: &Tensor<4>, labels: Option<&Labels>) -> Option<Tensor<1>> {
+        match self {
+            Self::Normal(top) => top.class_term(z, labels),
+            Self::Logistic => None,
+        }
+    }
+
+    /// Gradient of the latents from the cotangent, `[batch]`, of [`Prior::log_prob`] plus [`Prior::class_term`].
     pub fn backward(
         &self,
         z: &Tensor<4>,

@@ -1,11 +1,13 @@
 //! What a model is made of.
 
 mod glow;
+mod layout;
 mod nice;
 
 use serde::{Deserialize, Serialize};
 
 pub use glow::{CouplingKind, GlowConfig, ScaleKind};
+pub use layout::Layout;
 pub use nice::{NiceConfig, NicePrior};
 
 use super::latents::LatentDistribution;
@@ -85,7 +87,8 @@ impl ModelConfig {
     /// Classes of a class-conditional model.
     pub fn classes(&self) -> Option<usize> {
         match self {
-            Self::Glow(_) | Self::Nice(_) => None,
+            Self::Glow(config) => config.classes,
+            Self::Nice(_) => None,
         }
     }
 
