@@ -94,12 +94,32 @@ export interface GlowOptions extends ImageShape, CommonOptions {
   classifierWeight?: number
 }
 
-export type ModelConfig = {
-  readonly kind: 'glow'
-  readonly layout: 'glow' | 'rosinality' | 'chaiyujin' | 'normflows'
-} & Readonly<Required<Omit<GlowOptions, 'device' | 'classes'>>> & { readonly classes?: number }
+export interface RealNvpOptions extends ImageShape, CommonOptions {
+  levels?: number
+  blocks?: number
+  hidden?: number
+}
+
+export interface NiceOptions extends ImageShape, CommonOptions {
+  couplings?: number
+  hidden?: number
+  layers?: number
+  prior?: 'logistic' | 'gaussian'
+  whitening?: 'none' | 'approximate' | 'zca'
+}
+
+export type ModelConfig =
+  | ({
+      readonly kind: 'glow'
+      readonly layout: 'glow' | 'rosinality' | 'chaiyujin' | 'normflows'
+      readonly classes?: number
+    } & Readonly<Required<Omit<GlowOptions, 'device' | 'classes'>>>)
+  | ({ readonly kind: 'realnvp' } & Readonly<Required<Omit<RealNvpOptions, 'device'>>>)
+  | ({ readonly kind: 'nice' } & Readonly<Required<Omit<NiceOptions, 'device'>>>)
 
 export function createGlow(options: GlowOptions): Promise<FlowModel>
+export function createRealNvp(options: RealNvpOptions): Promise<FlowModel>
+export function createNice(options: NiceOptions): Promise<FlowModel>
 export function estimateMemory(
   model: ModelConfig,
   train?: TrainOptions,
@@ -112,6 +132,7 @@ export interface Latents {
   readonly scales: readonly {
     readonly offset: number
     readonly shape: readonly [height: number, width: number, channels: number]
+    readonly distribution?: 'normal' | 'logistic'
   }[]
 }
 

@@ -8,7 +8,16 @@
  * @module
  */
 
-export type { CommonOptions, GlowOptions, ImageShape, Layout, ModelConfig } from './config.js'
+export type {
+  CommonOptions,
+  GlowOptions,
+  ImageShape,
+  Layout,
+  ModelConfig,
+  ModelOptions,
+  NiceOptions,
+  RealNvpOptions,
+} from './config.js'
 export { customDataset, type CustomSource } from './custom.js'
 export { type AnyDataset, type Dataset, imagesInMemory, type LabelledImages, type Labels } from './data.js'
 export { type Device, type DeviceInfo, type DeviceLike, type DeviceName, listDevices, openDevice } from './device.js'
@@ -30,6 +39,8 @@ export {
 export { estimateMemory, type MemoryEstimate } from './memory.js'
 export {
   createGlow,
+  createNice,
+  createRealNvp,
   type Evaluation,
   type FlowModel,
   loadModel,

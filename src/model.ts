@@ -4,7 +4,18 @@
 
 import * as native from '#native'
 
-import { fromGlowConfig, type GlowOptions, type ModelConfig, toGlowConfig } from './config.js'
+import {
+  fromModelConfig,
+  type GlowOptions,
+  type ModelConfig,
+  type ModelKind,
+  type ModelOptions,
+  type NiceOptions,
+  type OptionsByKind,
+  type RealNvpOptions,
+  kindOf,
+  toConfigOf,
+} from './config.js'
 import { type AnyDataset, datasetRule, toDataset } from './data.js'
 import { type DeviceInfo, type DeviceLike, deviceRule, resolveDevice } from './device.js'
 import { type Direction, toDirection, toDirections, toValues } from './direction.js'
@@ -93,7 +104,7 @@ export class FlowModel implements AsyncDisposable {
   #disposal: Promise<void> | undefined
 
   private constructor(model: native.Model, precision: Precision) {
-    this.config = fromGlowConfig(model.config, precision)
+    this.config = fromModelConfig(model.config, precision)
     this.device = model.device as DeviceInfo
     this.parameterCount = model.parameterCount
     this.#native = model
@@ -110,14 +121,14 @@ export class FlowModel implements AsyncDisposable {
     return this.#native.step
   }
 
-  /** False until the first images have set the actnorms; `train` does it, too. */
+  /** False until the first images have set what is set from data, such as actnorms; `train` does it, too. */
   get initialized(): boolean {
     return this.#native.initialized
   }
 
   /**
-   * Sets the actnorms so that the activations of the first 256 images have mean 0 and variance 1 in each channel (section
-   * 3.1 of the paper).
+   * Sets from the first 256 images what is set from data: Glow's actnorms, so that their activations have mean 0 and
+   * variance 1 in each channel (section 3.1 of the paper), and NICE's whitening.
    *
    * @throws `ERR_GLOW_DATA` where a channel is constant, `ERR_GLOW_BUSY` in training.
    */
@@ -334,8 +345,30 @@ function toNoise({ dequantize, seed, draws }: Noise, usual: 'midpoint' | 'unifor
  *
  * @throws `ERR_GLOW_OPTION` for every option that cannot be used, `ERR_GLOW_DEVICE_UNAVAILABLE`, `ERR_GLOW_OUT_OF_MEMORY`.
  */
-export async function createGlow(options: GlowOptions): Promise<FlowModel> {
-  const config = toGlowConfig(options)
+export function createGlow(options: GlowOptions): Promise<FlowModel> {
+  return create('glow', options)
+}
+
+/** A RealNVP model with new weights; as {@link createGlow} otherwise. It has nothing to set from data: training can begin. */
+export function createRealNvp(options: RealNvpOptions): Promise<FlowModel> {
+  return create('realnvp', options)
+}
+
+/**
+ * A NICE model with new weights; as {@link createGlow} otherwise. Only one with `whitening` has something to set from data. The
+ * latents of one with a logistic prior are drawn from that distribution.
+ */
+export function createNice(options: NiceOptions): Promise<FlowModel> {
+  return create('nice', options)
+}
+
+/** A model of the kind that the options name. Not exported: programs know the kind. */
+export function createModel({ kind, ...options }: ModelOptions): Promise<FlowModel> {
+  return create(kindOf({ kind }), options as OptionsByKind[ModelKind])
+}
+
+async function create<Kind extends ModelKind>(kind: Kind, options: OptionsByKind[Kind]): Promise<FlowModel> {
+  const config = toConfigOf(kind, options)
   return open(options, (device) => native.createModel(config, device))
 }
 

@@ -304,12 +304,14 @@ export interface Latents {
   dims: number
 }
 
-/** Where a scale's latents lie in a row. */
+/** Where a scale's latents lie in a row, and what they are drawn from. */
 export interface LatentScale {
   /** Index of its first value. */
   offset: number
   /** Height, width, channels. */
   shape: readonly [height: number, width: number, channels: number]
+  /** Their distribution under the model; 'normal' where left out. */
+  distribution?: 'normal' | 'logistic'
 }
 
 /** A layer of a model. */

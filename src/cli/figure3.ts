@@ -16,8 +16,9 @@ import { paths, type Settings } from './settings.js'
 import { mean, spread } from './statistics.js'
 import { markdown, meanCurve, runTrials, type Trial, type TrialResult } from './trial.js'
 
-type Coupling = ModelConfig['coupling']
-type Permutation = ModelConfig['permutation']
+type GlowConfig = Extract<ModelConfig, { kind: 'glow' }>
+type Coupling = GlowConfig['coupling']
+type Permutation = GlowConfig['permutation']
 /** What one run of the figure is of. */
 export interface Place {
   readonly coupling: Coupling

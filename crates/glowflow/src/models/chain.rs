@@ -11,7 +11,7 @@ use crate::flow::{
 };
 use crate::kernels::coupling::halves;
 use crate::layers::Rearrange;
-use crate::priors::{ClassScores, Labels, PreparedSplit, PreparedTop};
+use crate::priors::{ClassScores, Labels, PreparedSplit, Prior};
 use crate::train::Activations;
 
 /// A part of a chain.
@@ -48,7 +48,7 @@ pub struct Lazy {
 /// go, so that memory does not grow with depth.
 pub struct Chain {
     stages: Vec<Stage>,
-    top: PreparedTop,
+    top: Prior,
     mode: Mode,
 }
 
@@ -108,8 +108,8 @@ enum HeldActivations {
 
 impl Chain {
     /// Of these stages, in the order of the forward pass.
-    pub fn new(stages: Vec<Stage>, top: PreparedTop, mode: Mode) -> Self {
-        Self { stages, top, mode }
+    pub fn new(stages: Vec<Stage>, top: impl Into<Prior>, mode: Mode) -> Self {
+        Self { stages, top: top.into(), mode }
     }
 
     fn ready(&self, lazy: &Lazy) -> Result<Arc<dyn Link>> {

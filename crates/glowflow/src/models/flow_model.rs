@@ -171,9 +171,9 @@ impl FlowModel {
 
     /// Where each scale's part lies in a row of latents, the finest first.
     pub fn latent_scales(&self) -> Vec<LatentScale> {
-        let mut offset = 0;
+        let (mut offset, distribution) = (0, self.inner.config.latent_distribution());
         let scale = |shape: [usize; 3]| {
-            let scale = LatentScale { offset, shape };
+            let scale = LatentScale { offset, shape, distribution };
             offset += shape.iter().product::<usize>();
             scale
         };
@@ -447,7 +447,7 @@ impl FlowModel {
         Ok(Evaluation::of(&bits, misclassified))
     }
 
-    /// New images: latents of standard deviation `temperature`, decoded. Image `i` depends on `seed` and `i` alone.
+    /// New images: draws from the latents' distribution times `temperature`, decoded. Image `i` depends on `seed` and `i` alone.
     pub fn sample(&self, count: usize, temperature: f32, seed: u64, call: &Call) -> Result<Images> {
         if count == 0 {
             return Err(Error::option("count", "a whole number above 0", count));
@@ -458,10 +458,11 @@ impl FlowModel {
     /// The latents that [`FlowModel::sample`] decodes.
     pub(crate) fn sample_latents(&self, count: usize, temperature: f32, seed: u64) -> Result<Latents> {
         check_temperature(temperature)?;
-        let dims = self.config().image().dims();
+        let (dims, distribution) = (self.config().image().dims(), self.config().latent_distribution());
         let mut data = vec![0.0; count * dims];
         for (image, row) in data.chunks_exact_mut(dims).enumerate() {
-            Key { seed, purpose: Purpose::Sample, step: 0, image: image as u64 }.stream().fill_normal(temperature, row);
+            let mut stream = Key { seed, purpose: Purpose::Sample, step: 0, image: image as u64 }.stream();
+            distribution.fill(&mut stream, temperature, row);
         }
         Ok(Latents { data, count, dims })
     }

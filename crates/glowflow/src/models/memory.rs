@@ -77,7 +77,7 @@ pub fn check(config: &ModelConfig) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::{CouplingKind, GlowConfig};
+    use super::super::config::{CouplingKind, GlowConfig, NiceConfig};
     use super::*;
     use crate::images::ImageShape;
 
@@ -100,6 +100,7 @@ mod tests {
             let config = GlowConfig { depth: 8, hidden, edge_bias: true, ..GlowConfig::default() };
             assert_eq!(parameter_count(&config.into()), count);
         }
+        assert_eq!(parameter_count(&NiceConfig::default().into()), 19_158_352);
     }
 
     #[test]

@@ -3,11 +3,14 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device as BurnDevice, FloatDType, Gradients as TapeGradients, Tensor, TensorData};
-use glowflow::flow::{Cotangent, Gradients, Invertible, Layer, Mode, Output, named_parameters};
+use glowflow::flow::{Cotangent, Gradients, Invertible, Layer, Mode, ModulePath, Output, named_parameters};
 use glowflow::kernels::coupling::Kind;
 use glowflow::kernels::{Path, available_paths, force};
-use glowflow::layers::{ActNorm, Coupling, CouplingConfig, Mix, Permutation, PermutationKind, ScaleForm, StepConfig};
-use glowflow::nets::{NetForm, Padding};
+use glowflow::layers::{
+    ActNorm, AdditiveCoupling, Coupling, CouplingConfig, Mix, Permutation, PermutationKind, ScaleForm, Scaling,
+    StepConfig, Whitening, WhiteningKind,
+};
+use glowflow::nets::{MlpConfig, NetForm, Padding};
 use nalgebra::DMatrix;
 
 use crate::common::{double, normal, perturbed, relative_error, values, wgpu_device};
@@ -106,6 +109,20 @@ fn cases() -> Vec<Case> {
             case(format!("step {permutation:?} {kind:?}"), Box::new(perturbed(step, 0.1, 4)), shape);
         }
     }
+    for (batch, half, hidden, layers) in [(1, 2, 7, 1), (3, 9, 33, 3), (5, 24, 16, 2), (150, 50, 130, 2)] {
+        let net = MlpConfig { inputs: half, hidden, layers, outputs: half }.init(3, 1, &device);
+        let layer = perturbed(AdditiveCoupling { net }, 0.2, 5);
+        case(format!("additive coupling, {layers} x {hidden}"), Box::new(layer), [batch, 1, 1, 2 * half]);
+    }
+    for dims in [2, 48, 130] {
+        case("scaling".into(), Box::new(perturbed(Scaling::new(dims, &device), 0.5, 6)), [3, 1, 1, dims]);
+        for kind in [WhiteningKind::None, WhiteningKind::Approximate, WhiteningKind::Zca] {
+            let mut layer = Whitening::new(kind, dims, &device);
+            let spread = normal([1, 1, 1, dims], 7, &device).exp();
+            layer.set_from(&[normal([2 * dims, 1, 1, dims], 8, &device) * spread], "layer").unwrap();
+            case(format!("whitening {kind:?}"), Box::new(layer), [4, 1, 1, dims]);
+        }
+    }
     cases
 }
 
@@ -181,15 +198,27 @@ impl Truth {
 
 /// Each parameter's gradient in the order of [`named_parameters`]; empty where it has none.
 pub fn by_autodiff<M: Module>(module: &M, tape: &TapeGradients) -> Vec<Vec<f64>> {
-    struct Visitor<'a>(&'a TapeGradients, Vec<Vec<f64>>);
+    struct Visitor<'a> {
+        tape: &'a TapeGradients,
+        path: ModulePath,
+        gradients: Vec<Vec<f64>>,
+    }
     impl ModuleVisitor for Visitor<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.path.exit(container);
+        }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.push(param.val().grad(self.0).map_or_else(Vec::new, values));
+            if self.path.is_trained() {
+                self.gradients.push(param.val().grad(self.tape).map_or_else(Vec::new, values));
+            }
         }
     }
-    let mut visitor = Visitor(tape, Vec::new());
+    let mut visitor = Visitor { tape, path: ModulePath::default(), gradients: Vec::new() };
     module.visit(&mut visitor);
-    visitor.1
+    visitor.gradients
 }
 
 /// The layer on one device, by one path, against the truth.

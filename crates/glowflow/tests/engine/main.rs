@@ -10,6 +10,7 @@ mod invariants;
 mod laws;
 mod memory;
 mod models;
+mod nice;
 mod peak;
 mod training;
 mod wgpu;

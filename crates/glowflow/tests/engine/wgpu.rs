@@ -114,7 +114,7 @@ fn a_step_on_a_gpu_waits_for_nothing() {
 
 /// The first actnorm of the second level.
 fn actnorm_of(network: &mut Network) -> &mut ActNorm {
-    let Network::Glow(glow) = network;
+    let Network::Glow(glow) = network else { panic!("a Glow model") };
     &mut glow.levels[1].steps[0].mix.actnorm
 }
 
