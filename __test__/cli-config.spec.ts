@@ -3,9 +3,10 @@ import { join } from 'node:path'
 
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import test from 'ava'
-import { createGlow, GlowError } from 'glowflow'
+import { createGlow, createNice, GlowError } from 'glowflow'
 
 import { configSchema } from '../dist/cli/schema.js'
+import { modelRules } from '../dist/config.js'
 import { readSettings } from '../dist/cli/config-file.js'
 import { settingOptions } from '../dist/cli/flags.js'
 import { about, leaves, paths, sections } from '../dist/cli/settings.js'
@@ -15,9 +16,14 @@ const schema = configSchema()
 const valid = new Ajv2020({ allErrors: true }).compile(schema)
 const all = Object.entries(sections).flatMap(([section, rules]) => leaves(rules, `${section}.`))
 
-/** A config of one setting. */
-const only = (path: string, value: unknown): unknown =>
-  path.split('.').reduceRight((inner, name) => ({ [name]: inner }), value)
+/** A config of one setting, and of the kind of model that has it. */
+const only = (path: string, value: unknown): unknown => {
+  const config = path.split('.').reduceRight((inner, name) => ({ [name]: inner }), value) as object
+  const kind = (['realnvp', 'nice'] as const).find((known) => path.slice(6) in modelRules[known])
+  if (path.startsWith('model.') && path !== 'model.kind' && kind && !(path.slice(6) in modelRules.glow))
+    return { model: { kind, [path.slice(6)]: value } }
+  return config
+}
 
 test('the schema that is shipped is the one that the rules give', async (t) => {
   const file = new URL('../schema/config.schema.json', import.meta.url)
@@ -53,7 +59,21 @@ test('--config accepts what the schema accepts, and refuses the rest', async (t)
     // oxlint-disable-next-line no-await-in-loop
     await same(only(`${path}x`, 1))
   }
-  for (const config of [{}, [], null, 3, 'x', { $schema: './x.json' }, { $schema: 3 }, { models: {} }])
+  for (const config of [
+    {},
+    [],
+    null,
+    3,
+    'x',
+    { $schema: './x.json' },
+    { $schema: 3 },
+    { models: {} },
+    { model: { kind: 'nice', couplings: 3 } },
+    { model: { kind: 'nice', depth: 3 } },
+    { model: { kind: 'realnvp', blocks: 3, levels: 2 } },
+    { model: { kind: 'glow', blocks: 3 } },
+    { model: { blocks: 3 } },
+  ])
     // oxlint-disable-next-line no-await-in-loop
     await same(config)
   for (const section of Object.keys(sections))
@@ -63,7 +83,7 @@ test('--config accepts what the schema accepts, and refuses the rest', async (t)
 })
 
 test('every setting that a file can hold has a sentence and an option, and those have a setting', (t) => {
-  const held = all.map(([path]) => path).filter((path) => path !== 'model.kind')
+  const held = all.map(([path]) => path).filter((path) => path !== 'model.layout')
   t.deepEqual(
     held.filter((path) => !(path in about)),
     [],
@@ -85,25 +105,38 @@ test('every setting that a file can hold has a sentence and an option, and those
 })
 
 test('the defaults that the help of a model names are those of the engine', async (t) => {
-  const { config } = await createGlow({ imageSize: 8, device: 'cpu', hidden: 4, depth: 1 })
-  const named = Object.entries(about).flatMap(([path, sentence]) => {
-    const [, name] = /^model\.(\w+)$/.exec(path) ?? []
-    const [, value] = /\(default: ([^,)]+)\)/.exec(sentence) ?? []
-    return name && value && !['seed', 'depth', 'hidden'].includes(name) ? [[name, value]] : []
-  })
-  t.deepEqual(named.map(([name]) => name).toSorted(), [
+  const configs = [
+    (await createGlow({ imageSize: 8, device: 'cpu', depth: 1, hidden: 4 })).config,
+    (await createNice({ imageSize: 8, device: 'cpu', hidden: 4 })).config,
+  ]
+  const made = ['seed', 'depth', 'hidden', 'imageSize']
+  const named = configs.flatMap((config) =>
+    Object.entries(about).flatMap(([path, sentence]) => {
+      const name = /^model\.(\w+)$/.exec(path)?.[1] ?? ''
+      const [usual, ...others] = (/\(default: ([^,)]+)\)/.exec(sentence)?.[1] ?? '').split('; ')
+      const own = others.find((other) => other.startsWith(`${config.kind}: `))?.split(': ')[1]
+      return usual && name in config && !made.includes(name) ? [{ config, name, value: own ?? usual }] : []
+    }),
+  )
+  t.deepEqual([...new Set(named.map(({ name }) => name))].toSorted(), [
     'bits',
     'channels',
+    'classifierWeight',
     'coupling',
+    'couplings',
+    'kind',
+    'layers',
     'learnTop',
     'levels',
     'permutation',
     'precision',
+    'prior',
     'scale',
+    'whitening',
   ])
-  for (const [name, value] of named) {
-    const actual = Reflect.get(config, name!)
-    t.is(value, actual === true ? 'yes' : String(actual), name)
+  for (const { config, name, value } of named) {
+    const actual = Reflect.get(config, name)
+    if (name !== 'kind') t.is(value, actual === true ? 'yes' : String(actual), `${name} of ${config.kind}`)
   }
 })
 

@@ -90,11 +90,36 @@ export interface GlowOptions extends ImageShape, CommonOptions {
   edgeBias?: boolean
   scale?: 'sigmoid' | 'bounded'
   learnTop?: boolean
+  classes?: number
+  classifierWeight?: number
 }
 
-export type ModelConfig = { readonly kind: 'glow' } & Readonly<Required<Omit<GlowOptions, 'device'>>>
+export interface RealNvpOptions extends ImageShape, CommonOptions {
+  levels?: number
+  blocks?: number
+  hidden?: number
+}
+
+export interface NiceOptions extends ImageShape, CommonOptions {
+  couplings?: number
+  hidden?: number
+  layers?: number
+  prior?: 'logistic' | 'gaussian'
+  whitening?: 'none' | 'approximate' | 'zca'
+}
+
+export type ModelConfig =
+  | ({
+      readonly kind: 'glow'
+      readonly layout: 'glow' | 'rosinality' | 'chaiyujin' | 'normflows'
+      readonly classes?: number
+    } & Readonly<Required<Omit<GlowOptions, 'device' | 'classes'>>>)
+  | ({ readonly kind: 'realnvp' } & Readonly<Required<Omit<RealNvpOptions, 'device'>>>)
+  | ({ readonly kind: 'nice' } & Readonly<Required<Omit<NiceOptions, 'device'>>>)
 
 export function createGlow(options: GlowOptions): Promise<FlowModel>
+export function createRealNvp(options: RealNvpOptions): Promise<FlowModel>
+export function createNice(options: NiceOptions): Promise<FlowModel>
 export function estimateMemory(
   model: ModelConfig,
   train?: TrainOptions,
@@ -107,6 +132,7 @@ export interface Latents {
   readonly scales: readonly {
     readonly offset: number
     readonly shape: readonly [height: number, width: number, channels: number]
+    readonly distribution?: 'normal' | 'logistic'
   }[]
 }
 
@@ -120,7 +146,10 @@ export interface Noise {
   seed?: number
   draws?: number
 }
-export interface SampleOptions extends Call {
+export interface Labelled extends Call {
+  labels?: number | ArrayLike<number>
+}
+export interface SampleOptions extends Labelled {
   count?: number
   temperature?: number
   seed?: number
@@ -135,24 +164,25 @@ export interface FlowModel extends AsyncDisposable {
   readonly initialized: boolean
   initialize(data: Dataset | Images): Promise<void>
 
-  encode(images: Images | FloatImages, options?: Call & Noise): Promise<Latents>
-  decode(latents: Latents, options?: Call): Promise<Images>
-  decodeFloat(latents: Latents, options?: Call): Promise<FloatImages>
-  logProb(images: Images | FloatImages, options?: Call & Noise): Promise<Float64Array>
-  bitsPerDim(images: Images | FloatImages, options?: Call & Noise): Promise<Float64Array>
+  encode(images: Images | FloatImages, options?: Labelled & Noise): Promise<Latents>
+  decode(latents: Latents, options?: Labelled): Promise<Images>
+  decodeFloat(latents: Latents, options?: Labelled): Promise<FloatImages>
+  logProb(images: Images | FloatImages, options?: Labelled & Noise): Promise<Float64Array>
+  bitsPerDim(images: Images | FloatImages, options?: Labelled & Noise): Promise<Float64Array>
+  classify(images: Images | FloatImages, options?: Call & Noise): Promise<Float64Array[]>
   evaluate(data: Dataset, options?: Call & { limit?: number; seed?: number }): Promise<Evaluation>
 
   sample(options?: SampleOptions): Promise<Images>
   interpolate(
     from: Images,
     to: Images,
-    options?: Call & { frames?: number; path?: 'linear' | 'spherical' },
+    options?: Labelled & { frames?: number; path?: 'linear' | 'spherical' },
   ): Promise<Images>
   direction(having: Images | Dataset, without: Images | Dataset, options?: Call): Promise<Direction>
   directions(data: Dataset, options?: Call & { only?: readonly string[] }): Promise<Record<string, Direction>>
-  shift(images: Images, direction: Direction, options?: Call & { amounts?: readonly number[] }): Promise<Images>
+  shift(images: Images, direction: Direction, options?: Labelled & { amounts?: readonly number[] }): Promise<Images>
 
-  verify(images: Images | FloatImages, options?: Call): Promise<Verification>
+  verify(images: Images | FloatImages, options?: Labelled): Promise<Verification>
 
   train(data: Dataset, options?: TrainOptions): TrainingRun
 
@@ -177,6 +207,7 @@ export interface Evaluation {
   readonly bitsPerDim: number
   readonly standardError: number
   readonly images: number
+  readonly classificationError?: number
 }
 
 export interface Verification {

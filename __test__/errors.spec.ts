@@ -7,7 +7,10 @@ import { promisify } from 'node:util'
 import test from 'ava'
 import {
   createGlow,
+  createNice,
   directionFromJSON,
+  listLayers,
+  estimateMemory,
   GlowError,
   idxFiles,
   imagesInMemory,
@@ -68,12 +71,30 @@ test('options of a model', async (t) => {
   await bad(/seed/, { seed: 2 ** 53 })
   await bad(/device/, { device: 'tpu' })
   await bad(/device/, { device: { name: 'cpu' } })
-  await bad(/Unknown option classes/, { classes: 10 })
+  await bad(/Unknown option clases, the closest known one is classes/, { clases: 10 })
   await refuses(t, 'ERR_GLOW_OPTION', /an object for options but received null/, () => createGlow(any(null)))
   await refuses(t, 'ERR_GLOW_OPTION', /an object for options but received undefined/, () => createGlow(any(undefined)))
   await refuses(t, 'ERR_GLOW_PRECISION_UNSUPPORTED', /f32 for precision on this device but received bf16/, () =>
     tiny({ precision: 'bf16' }),
   )
+})
+
+test('options of another kind of model are refused by name', async (t) => {
+  const bad = (words: RegExp, call: () => unknown) => refuses(t, 'ERR_GLOW_OPTION', words, call)
+  await bad(/Unknown option depth/, () => createNice(any({ imageSize: 8, depth: 4 })))
+  await bad(/Unknown option whitening/, () => createGlow(any({ imageSize: 8, whitening: 'zca' })))
+  await bad(/'nice' for kind but received 'glow'/, () => createNice(any({ imageSize: 8, kind: 'glow' })))
+  await bad(/'glow' or 'realnvp' or 'nice' for kind but received 'nica'/, () =>
+    listLayers(any({ imageSize: 8, kind: 'nica' })),
+  )
+  await bad(/Unknown option levels/, () => estimateMemory(any({ imageSize: 8, kind: 'nice', levels: 2 })))
+  await bad(/an even number of values, for two halves for imageSize but received 3/, () =>
+    createNice({ imageSize: 3, channels: 1 }),
+  )
+  await bad(/couplings/, () => createNice({ imageSize: 8, couplings: 0 }))
+  await bad(/layers/, () => createNice({ imageSize: 8, layers: 65 }))
+  await bad(/'logistic' or 'gaussian' for prior/, () => createNice(any({ imageSize: 8, prior: 'normal' })))
+  await bad(/for images of more than 4096 values for whitening/, () => createNice({ imageSize: 64, channels: 3, whitening: 'zca' }))
 })
 
 test('a device that is not there is named and never replaced', async (t) => {

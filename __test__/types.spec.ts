@@ -15,6 +15,13 @@ export async function refused(model: api.FlowModel, data: api.Dataset): Promise<
   await api.createGlow({})
   // @ts-expect-error An option that does not exist.
   await api.createGlow({ imageSize: 32, hiden: 64 })
+  // @ts-expect-error An option of another kind of model.
+  await api.createNice({ imageSize: 32, depth: 8 })
+  // @ts-expect-error An option of another kind of model.
+  api.listLayers({ kind: 'realnvp', imageSize: 32, couplings: 8 })
+  if (model.config.kind === 'nice') void model.config.couplings.toFixed()
+  // @ts-expect-error Only a NICE has them.
+  else void model.config.couplings
   // @ts-expect-error Latents are not images.
   await model.decode(await model.sample())
   // @ts-expect-error Evaluation needs data.
@@ -39,6 +46,8 @@ test('the package exports what the contract names and what the CHANGELOG adds, a
     'celebA',
     'cifar10',
     'createGlow',
+    'createNice',
+    'createRealNvp',
     'customDataset',
     'directionFromJSON',
     'estimateMemory',

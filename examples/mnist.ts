@@ -24,7 +24,7 @@ const [train, heldOut] = (await mnist('train')).split([0.98, 0.02])
 const test = await mnist('t10k')
 
 await using model = await createGlow({ ...preset.model, seed: 1 })
-const { depth, levels, hidden } = model.config
+const { depth, levels, hidden } = preset.model
 console.log(
   `Glow of ${model.parameterCount} weights (K=${depth}, L=${levels}, width ${hidden}) on ${model.device.label}`,
 )

@@ -2,9 +2,10 @@
 
 import * as native from '#native'
 
-import { type Dataset, EngineDataset, toLabels } from './data.js'
+import { type Dataset, EngineDataset } from './data.js'
 import { engineSays, sendFailure } from './error.js'
 import { type FloatImages, type Images, pick, toPixels } from './images.js'
+import { toLabels } from './labels.js'
 import * as is from './rules.js'
 
 /** Where the images of {@link customDataset} come from. */

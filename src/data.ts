@@ -2,9 +2,10 @@
 
 import * as native from '#native'
 
-import { GlowError, engineSays } from './error.js'
+import { engineSays } from './error.js'
 import { type FloatImages, type Images, toPixels } from './images.js'
-import { check, checkOne, show } from './options.js'
+import { toLabels } from './labels.js'
+import { check, checkOne } from './options.js'
 import * as is from './rules.js'
 import type { Rule } from './rules.js'
 import { engine } from './task.js'
@@ -116,19 +117,6 @@ export function toDataset(what: string, data: AnyDataset | Images | FloatImages)
 function inMemory(what: string, images: Images | FloatImages, labels?: ArrayLike<number>): native.Dataset {
   const pixels = toPixels(what, images)
   return engineSays(() => native.imagesInMemory(pixels, labels && toLabels(labels)))
-}
-
-/** Labels for the engine, which knows how large they may be. */
-export function toLabels(labels: ArrayLike<number>): Uint32Array {
-  const values = Array.from(labels)
-  const wrong = values.findIndex((label) => !is.integer(0).accepts(label))
-  if (wrong === -1) return Uint32Array.from(values)
-  const details = { expected: 'integers of at least 0', received: `${show(values[wrong])} for image ${wrong}` }
-  throw GlowError.of(
-    'ERR_GLOW_LABELS',
-    `Expected ${details.expected} for labels but received ${details.received}`,
-    details,
-  )
 }
 
 /** Images that are in memory already. Copies the pixels. */

@@ -8,7 +8,16 @@
  * @module
  */
 
-export type { CommonOptions, GlowOptions, ImageShape, ModelConfig } from './config.js'
+export type {
+  CommonOptions,
+  GlowOptions,
+  ImageShape,
+  Layout,
+  ModelConfig,
+  ModelOptions,
+  NiceOptions,
+  RealNvpOptions,
+} from './config.js'
 export { customDataset, type CustomSource } from './custom.js'
 export { type AnyDataset, type Dataset, imagesInMemory, type LabelledImages, type Labels } from './data.js'
 export { type Device, type DeviceInfo, type DeviceLike, type DeviceName, listDevices, openDevice } from './device.js'
@@ -17,6 +26,7 @@ export { GlowError, type GlowErrorCode, type OptionProblem } from './error.js'
 export { exportOnnx, type OnnxOptions, type OnnxPart } from './export.js'
 export { celebA, cifar10, type DatasetOptions, idxFiles, imageFolder, readImages } from './files.js'
 export type { FloatImages, Images } from './images.js'
+export type { Labelled } from './labels.js'
 export {
   addDirection,
   type Draw,
@@ -29,6 +39,8 @@ export {
 export { estimateMemory, type MemoryEstimate } from './memory.js'
 export {
   createGlow,
+  createNice,
+  createRealNvp,
   type Evaluation,
   type FlowModel,
   loadModel,

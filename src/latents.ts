@@ -24,12 +24,14 @@ export interface Latents {
 export interface LatentScale {
   readonly offset: number
   readonly shape: readonly [height: number, width: number, channels: number]
+  /** Of its values under the model: logistic in a NICE model with that prior. @default 'normal' */
+  readonly distribution?: 'normal' | 'logistic'
 }
 
 /** How latents are drawn. */
 export interface Draw {
   /**
-   * Standard deviation the latents are drawn with, on every scale; below 1 trades variety for likelihood. Images then follow
+   * Times what is drawn, standard normal or logistic, on every scale; below 1 trades variety for likelihood. Images then follow
    * `p ** (1 / temperature ** 2)`, up to a factor, where every log-determinant and every scale of a prior is the same for all images:
    * additive couplings and one level, or split priors that have not learned a scale. Otherwise it is a heuristic, as in the paper.
    * @default 0.7
@@ -68,13 +70,18 @@ export function toRows(what: string, latents: Latents): native.LatentRows {
   return { data, count, dims }
 }
 
+const distributionRule = is.oneOf('normal', 'logistic')
 const isScale = (value: unknown): boolean => {
-  const { offset, shape } = (value ?? {}) as Partial<LatentScale>
+  const { offset, shape, distribution = 'normal' } = (value ?? {}) as Partial<LatentScale>
   return (
-    is.integer(0).accepts(offset) && Array.isArray(shape) && shape.length === 3 && shape.every(is.integer(1).accepts)
+    is.integer(0).accepts(offset) &&
+    Array.isArray(shape) &&
+    shape.length === 3 &&
+    shape.every(is.integer(1).accepts) &&
+    distributionRule.accepts(distribution)
   )
 }
-const scalesRule: Rule = is.list('a list of { offset, shape: [height, width, channels] }', isScale)
+const scalesRule: Rule = is.list('a list of { offset, shape: [height, width, channels], distribution }', isScale)
 const indicesRule: Rule = is.list('a list of integers of at least 0', is.integer(0).accepts)
 
 /**
@@ -100,7 +107,7 @@ export function resample(latents: Latents, options: { scales: readonly number[] 
   checkOne('latents.scales', latents.scales, scalesRule)
   check(options, { scales: is.required(indicesRule), ...drawRules })
   const { temperature, seed } = toDraw(options)
-  const layout = latents.scales.map(({ offset, shape }) => ({ offset, shape }))
+  const layout = latents.scales.map(({ offset, shape, distribution = 'normal' }) => ({ offset, shape, distribution }))
   const drawn = engineSays(() => native.resample(rows, layout, [...options.scales], temperature, seed))
   return { ...drawn, scales: latents.scales }
 }

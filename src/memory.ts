@@ -2,7 +2,7 @@
 
 import * as native from '#native'
 
-import { type GlowOptions, toGlowConfig } from './config.js'
+import { type ModelOptions, toModelConfig } from './config.js'
 import { engineSays } from './error.js'
 import { toTrainConfig, type TrainOptions } from './training.js'
 
@@ -22,7 +22,7 @@ export interface MemoryEstimate {
  *
  * @throws `ERR_GLOW_OPTION` for every option that cannot be used.
  */
-export function estimateMemory(model: GlowOptions, train: TrainOptions = {}): MemoryEstimate {
-  const [config, trainConfig] = [toGlowConfig(model), toTrainConfig(train)]
+export function estimateMemory(model: ModelOptions, train: TrainOptions = {}): MemoryEstimate {
+  const [config, trainConfig] = [toModelConfig(model), toTrainConfig(train)]
   return engineSays(() => native.estimateMemory(config, trainConfig))
 }

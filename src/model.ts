@@ -4,13 +4,25 @@
 
 import * as native from '#native'
 
-import { fromGlowConfig, type GlowOptions, type ModelConfig, toGlowConfig } from './config.js'
+import {
+  fromModelConfig,
+  type GlowOptions,
+  type ModelConfig,
+  type ModelKind,
+  type ModelOptions,
+  type NiceOptions,
+  type OptionsByKind,
+  type RealNvpOptions,
+  kindOf,
+  toConfigOf,
+} from './config.js'
 import { type AnyDataset, datasetRule, toDataset } from './data.js'
 import { type DeviceInfo, type DeviceLike, deviceRule, resolveDevice } from './device.js'
 import { type Direction, toDirection, toDirections, toValues } from './direction.js'
 import { GlowError } from './error.js'
 import type { OnnxPart } from './export.js'
 import { type FloatImages, floats, type Images, toBytes, toPixels } from './images.js'
+import { type Labelled, labelRules } from './labels.js'
 import {
   type Draw,
   drawRules,
@@ -49,7 +61,7 @@ const dequantizeRule: Rule = {
 }
 const noiseRules: Rules<Noise> = { dequantize: dequantizeRule, seed: is.seed, draws: is.integer(1) }
 
-export interface SampleOptions extends Call, Draw {
+export interface SampleOptions extends Labelled, Draw {
   /** @default 1 */
   count?: number
 }
@@ -61,6 +73,8 @@ export interface Evaluation {
   readonly standardError: number
   /** How many were scored. */
   readonly images: number
+  /** Part of them that the classifier takes for another class; only where the model has a classifier. */
+  readonly classificationError?: number
 }
 
 export interface Verification {
@@ -90,7 +104,7 @@ export class FlowModel implements AsyncDisposable {
   #disposal: Promise<void> | undefined
 
   private constructor(model: native.Model, precision: Precision) {
-    this.config = fromGlowConfig(model.config, precision)
+    this.config = fromModelConfig(model.config, precision)
     this.device = model.device as DeviceInfo
     this.parameterCount = model.parameterCount
     this.#native = model
@@ -107,14 +121,14 @@ export class FlowModel implements AsyncDisposable {
     return this.#native.step
   }
 
-  /** False until the first images have set the actnorms; `train` does it, too. */
+  /** False until the first images have set what is set from data, such as actnorms; `train` does it, too. */
   get initialized(): boolean {
     return this.#native.initialized
   }
 
   /**
-   * Sets the actnorms so that the activations of the first 256 images have mean 0 and variance 1 in each channel (section
-   * 3.1 of the paper).
+   * Sets from the first 256 images what is set from data: Glow's actnorms, so that their activations have mean 0 and
+   * variance 1 in each channel (section 3.1 of the paper), and NICE's whitening.
    *
    * @throws `ERR_GLOW_DATA` where a channel is constant, `ERR_GLOW_BUSY` in training.
    */
@@ -124,8 +138,8 @@ export class FlowModel implements AsyncDisposable {
   }
 
   /** Images to latents, exactly inverted by {@link decode}. Repeatable: pixels are put in the middle of their bins. */
-  async encode(images: Images | FloatImages, options: Call & Noise = {}): Promise<Latents> {
-    const rows = await this.#call(options, noiseRules, (call) =>
+  async encode(images: Images | FloatImages, options: Labelled & Noise = {}): Promise<Latents> {
+    const rows = await this.#call(options, { ...labelRules, ...noiseRules }, (call) =>
       this.#native.encode(toPixels('images', images), toNoise(options, 'midpoint'), call),
     )
     return { ...rows, scales: this.#scales }
@@ -136,29 +150,41 @@ export class FlowModel implements AsyncDisposable {
    *
    * @throws `ERR_GLOW_SHAPE` for rows of another length or values that are not finite.
    */
-  async decode(latents: Latents, options: Call = {}): Promise<Images> {
-    return this.#call(options, {}, (call) => this.#native.decode(toRows('latents', latents), call))
+  async decode(latents: Latents, options: Labelled = {}): Promise<Images> {
+    return this.#call(options, labelRules, (call) => this.#native.decode(toRows('latents', latents), call))
   }
 
   /** As {@link decode}, before the values are cut into bins: pixel values in [0, 256). */
-  async decodeFloat(latents: Latents, options: Call = {}): Promise<FloatImages> {
-    return this.#call(options, {}, (call) => this.#native.decodeFloat(toRows('latents', latents), call))
+  async decodeFloat(latents: Latents, options: Labelled = {}): Promise<FloatImages> {
+    return this.#call(options, labelRules, (call) => this.#native.decodeFloat(toRows('latents', latents), call))
   }
 
   /**
    * Lower bound on the log-probability of each `bits`-bit image, nats, the bins' width included. For FloatImages the
    * log-density of values in [0, 256).
    */
-  async logProb(images: Images | FloatImages, options: Call & Noise = {}): Promise<Float64Array> {
-    return this.#call(options, noiseRules, (call) =>
+  async logProb(images: Images | FloatImages, options: Labelled & Noise = {}): Promise<Float64Array> {
+    return this.#call(options, { ...labelRules, ...noiseRules }, (call) =>
       this.#native.logProb(toPixels('images', images), toNoise(options, 'uniform'), call),
     )
   }
 
   /** Bits per dimension of each image: `-logProb / (dims * ln 2)`. */
-  async bitsPerDim(images: Images | FloatImages, options: Call & Noise = {}): Promise<Float64Array> {
-    return this.#call(options, noiseRules, (call) =>
+  async bitsPerDim(images: Images | FloatImages, options: Labelled & Noise = {}): Promise<Float64Array> {
+    return this.#call(options, { ...labelRules, ...noiseRules }, (call) =>
       this.#native.bitsPerDim(toPixels('images', images), toNoise(options, 'uniform'), call),
+    )
+  }
+
+  /**
+   * The probability of each class for each image, a row an image: by Bayes' rule from the likelihood of the image under
+   * each class, all classes equally likely beforehand.
+   *
+   * @throws `ERR_GLOW_LABELS` for a model without classes.
+   */
+  async classify(images: Images | FloatImages, options: Call & Noise = {}): Promise<Float64Array[]> {
+    return this.#call(options, noiseRules, (call) =>
+      this.#native.classify(toPixels('images', images), toNoise(options, 'uniform'), call),
     )
   }
 
@@ -172,15 +198,15 @@ export class FlowModel implements AsyncDisposable {
 
   /** New images, drawn from the prior at a temperature. */
   async sample(options: SampleOptions = {}): Promise<Images> {
-    return this.#call(options, { count: is.integer(1), ...drawRules }, (call) => {
+    return this.#call(options, { ...labelRules, count: is.integer(1), ...drawRules }, (call) => {
       const { temperature, seed } = toDraw(options)
       return this.#native.sample(options.count ?? 1, temperature, seed, call)
     })
   }
 
   /** For each pair of images, `frames` (8 by default) from the one to the other through latent space, both included. */
-  async interpolate(from: Images, to: Images, options: Call & Interpolation = {}): Promise<Images> {
-    return this.#call(options, interpolationRules, (call) => {
+  async interpolate(from: Images, to: Images, options: Labelled & Interpolation = {}): Promise<Images> {
+    return this.#call(options, { ...labelRules, ...interpolationRules }, (call) => {
       const { frames, path } = toInterpolation(options)
       return this.#native.interpolate(toBytes('from', from), toBytes('to', to), frames, path, call)
     })
@@ -222,9 +248,9 @@ export class FlowModel implements AsyncDisposable {
   async shift(
     images: Images,
     direction: Direction,
-    options: Call & { amounts?: readonly number[] } = {},
+    options: Labelled & { amounts?: readonly number[] } = {},
   ): Promise<Images> {
-    return this.#call(options, { amounts: is.list('a list of numbers', Number.isFinite) }, (call) => {
+    return this.#call(options, { ...labelRules, amounts: is.list('a list of numbers', Number.isFinite) }, (call) => {
       const { amounts = [0, 1] } = options
       const values = toValues('direction', direction)
       return this.#native.shift(toBytes('images', images), values, [...amounts], call)
@@ -232,8 +258,8 @@ export class FlowModel implements AsyncDisposable {
   }
 
   /** How well the model inverts on these images: largest error, pixels that differ, conditioning. */
-  async verify(images: Images | FloatImages, options: Call = {}): Promise<Verification> {
-    return this.#call(options, {}, (call) => this.#native.verify(toPixels('images', images), call))
+  async verify(images: Images | FloatImages, options: Labelled = {}): Promise<Verification> {
+    return this.#call(options, labelRules, (call) => this.#native.verify(toPixels('images', images), call))
   }
 
   /**
@@ -319,8 +345,30 @@ function toNoise({ dequantize, seed, draws }: Noise, usual: 'midpoint' | 'unifor
  *
  * @throws `ERR_GLOW_OPTION` for every option that cannot be used, `ERR_GLOW_DEVICE_UNAVAILABLE`, `ERR_GLOW_OUT_OF_MEMORY`.
  */
-export async function createGlow(options: GlowOptions): Promise<FlowModel> {
-  const config = toGlowConfig(options)
+export function createGlow(options: GlowOptions): Promise<FlowModel> {
+  return create('glow', options)
+}
+
+/** A RealNVP model with new weights; as {@link createGlow} otherwise. It has nothing to set from data: training can begin. */
+export function createRealNvp(options: RealNvpOptions): Promise<FlowModel> {
+  return create('realnvp', options)
+}
+
+/**
+ * A NICE model with new weights; as {@link createGlow} otherwise. Only one with `whitening` has something to set from data. The
+ * latents of one with a logistic prior are drawn from that distribution.
+ */
+export function createNice(options: NiceOptions): Promise<FlowModel> {
+  return create('nice', options)
+}
+
+/** A model of the kind that the options name. Not exported: programs know the kind. */
+export function createModel({ kind, ...options }: ModelOptions): Promise<FlowModel> {
+  return create(kindOf({ kind }), options as OptionsByKind[ModelKind])
+}
+
+async function create<Kind extends ModelKind>(kind: Kind, options: OptionsByKind[Kind]): Promise<FlowModel> {
+  const config = toConfigOf(kind, options)
   return open(options, (device) => native.createModel(config, device))
 }
 

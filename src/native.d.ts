@@ -103,6 +103,8 @@ export declare class Model {
   logProb(images: Pixels, noise: Noise, call: Call): Promise<Float64Array>
   /** Bits per dimension of each image. */
   bitsPerDim(images: Pixels, noise: Noise, call: Call): Promise<Float64Array>
+  /** Probabilities of the classes for each image, a row an image. */
+  classify(images: Pixels, noise: Noise, call: Call): Promise<Array<Float64Array>>
   /** Mean bits per dimension over a dataset. */
   evaluate(data: Dataset, limit: number | undefined | null, seed: number, call: Call): Promise<Evaluation>
   /** New images. */
@@ -232,6 +234,8 @@ export interface Evaluation {
   standardError: number
   /** How many were scored. */
   images: number
+  /** Part of them that the classifier takes for another class, where there is one. */
+  classificationError?: number
 }
 
 /** Continuous pixel values for JavaScript. */
@@ -300,12 +304,14 @@ export interface Latents {
   dims: number
 }
 
-/** Where a scale's latents lie in a row. */
+/** Where a scale's latents lie in a row, and what they are drawn from. */
 export interface LatentScale {
   /** Index of its first value. */
   offset: number
   /** Height, width, channels. */
   shape: readonly [height: number, width: number, channels: number]
+  /** Their distribution under the model; 'normal' where left out. */
+  distribution?: 'normal' | 'logistic'
 }
 
 /** A layer of a model. */

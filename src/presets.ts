@@ -10,7 +10,7 @@ export type PresetName =
 /** A model, how it is trained, and how its images are made ready. Plain data, which JSON holds. */
 export interface Preset {
   readonly model: GlowOptions
-  readonly train: TrainOptions
+  readonly train: Omit<TrainOptions, 'evaluate'>
   readonly data: DatasetOptions
 }
 

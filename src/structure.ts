@@ -2,7 +2,7 @@
 
 import * as native from '#native'
 
-import { type GlowOptions, toGlowConfig } from './config.js'
+import { type ModelOptions, toModelConfig } from './config.js'
 import { engineSays } from './error.js'
 
 /** A layer of a model. */
@@ -20,7 +20,7 @@ export interface LayerInfo {
  *
  * @throws `ERR_GLOW_OPTION` for every option that cannot be used.
  */
-export function listLayers(options: GlowOptions): readonly LayerInfo[] {
-  const config = toGlowConfig(options)
+export function listLayers(options: ModelOptions): readonly LayerInfo[] {
+  const config = toModelConfig(options)
   return engineSays(() => native.layers(config))
 }

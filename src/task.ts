@@ -3,6 +3,7 @@
 import * as native from '#native'
 
 import { fromNative, GlowError } from './error.js'
+import { type Labelled, toCallLabels } from './labels.js'
 import * as is from './rules.js'
 import type { Rules } from './rules.js'
 
@@ -25,9 +26,12 @@ export interface Call {
 export const callRules: Rules<Call> = { signal: is.abortSignal, precision: precisionRule, batchSize: is.integer(1) }
 
 /** Starts `work`, unless the signal has aborted, and settles with it or with the signal's reason, whichever is first. */
-export async function perform<T>({ signal, batchSize }: Call, work: (call: native.Call) => Promise<T>): Promise<T> {
+export async function perform<T>(
+  { signal, batchSize, labels }: Labelled,
+  work: (call: native.Call) => Promise<T>,
+): Promise<T> {
   signal?.throwIfAborted()
-  const call = new native.Call(batchSize)
+  const call = new native.Call(batchSize, toCallLabels(labels))
   const done = engine(() => work(call))
   if (!signal) return done
   let onAbort = (): void => {}

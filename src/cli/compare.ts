@@ -5,8 +5,9 @@ import { basename, join } from 'node:path'
 
 import { closest } from 'fastest-levenshtein'
 
-import { glowRules } from '../config.js'
-import { createGlow, type FlowModel, type GlowOptions, type Plot, presets, writePlot } from '../index.js'
+import { kinds as modelKinds, type ModelOptions, modelRules, titles } from '../config.js'
+import { type FlowModel, type Plot, presets, writePlot } from '../index.js'
+import { createModel } from '../model.js'
 import { check } from '../options.js'
 import * as is from '../rules.js'
 import type { Rules } from '../rules.js'
@@ -28,9 +29,16 @@ interface Kind {
 }
 
 /** By the name that `model.config` has for it. */
-const kinds: Readonly<Record<string, Kind>> = {
-  glow: { title: 'Glow', rules: glowRules, make: (options) => createGlow(options as GlowOptions) },
-}
+const kinds: Readonly<Record<string, Kind>> = Object.fromEntries(
+  modelKinds.map((kind) => [
+    kind,
+    {
+      title: titles[kind],
+      rules: modelRules[kind],
+      make: (options) => createModel({ ...options, kind } as ModelOptions),
+    } satisfies Kind,
+  ]),
+)
 
 /** One that takes part: a kind with options. */
 interface Contender {

@@ -9,7 +9,7 @@ import type { Rules } from '../rules.js'
 import { CliError, exitCode, fileError } from './failure.js'
 import { overlay } from './flags.js'
 import { over } from './preset.js'
-import { sections, type Settings } from './settings.js'
+import { modelSection, sections, type Settings } from './settings.js'
 
 /** The settings of a file, if any, with those of the command line over them and others, such as a preset's, under them; checked. */
 export async function readSettings(
@@ -21,15 +21,16 @@ export async function readSettings(
   const given = file === undefined ? {} : await readConfig(file)
   overlay(given, typed, wanted)
   const settings = over(under, given)
-  check(settings, configRules)
+  check(settings, configRules(settings))
   return settings
 }
 
-const configRules: Rules<Settings> = {
-  model: is.nested(sections.model),
+/** What settings may hold: those of a model depend on its kind. */
+const configRules = (settings: unknown): Rules<Settings> => ({
+  model: is.nested(modelSection(is.object.accepts(settings) ? (settings as Settings).model : undefined)),
   train: is.nested(sections.train),
   data: is.nested(sections.data),
-}
+})
 
 async function readConfig(file: string): Promise<Settings> {
   const text = await readFile(file, 'utf8')
@@ -40,7 +41,7 @@ async function readConfig(file: string): Promise<Settings> {
     throw fileError(file, `it is not JSON (${(error as Error).message})`)
   }
   try {
-    check(config as Settings & { $schema?: string }, { $schema: is.path, ...configRules })
+    check(config as Settings & { $schema?: string }, { $schema: is.path, ...configRules(config) })
   } catch (error) {
     if (!GlowError.isInstance(error)) throw error
     throw new CliError(`${file}: ${error.message}`, error.code, exitCode.usage)

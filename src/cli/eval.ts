@@ -32,8 +32,9 @@ export const evalCommand = () => {
     const start = performance.now()
     const score = await model.evaluate(data, { limit, seed, batchSize })
     const seconds = (performance.now() - start) / 1000
-    const { bitsPerDim, standardError, images } = score
-    const text = `${bitsPerDim.toFixed(4)} ± ${standardError.toFixed(4)} bits/dim, ${images} images in ${duration(seconds)}`
+    const { bitsPerDim, standardError, images, classificationError } = score
+    const wrong = classificationError === undefined ? '' : `, ${(100 * classificationError).toFixed(1)} % misclassified`
+    const text = `${bitsPerDim.toFixed(4)} ± ${standardError.toFixed(4)} bits/dim${wrong}, ${images} images in ${duration(seconds)}`
     show({ json: { ...score, seconds }, text }, json)
   })
 }

@@ -60,6 +60,8 @@ function glowFailure({ code, message, details }: GlowError, flagOf: (option: str
   const problems = (details['problems'] ?? []) as OptionProblem[]
   const sentences = problems.map((problem) => {
     const flag = flagOf(problem.option)
+    // An option of the command line that the API does not know here is one of another kind of model.
+    if (flag && problem.message.startsWith('Unknown option')) return `Expected no ${flag} for this kind of model`
     return flag ? `Expected ${problem.expected} for ${flag} but received ${problem.received}` : problem.message
   })
   return { code, message: sentences.join('. ') || message, details, exitCode: exitCode.usage }

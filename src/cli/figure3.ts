@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { createGlow, type GlowOptions, type ModelConfig, type Plot, writePlot } from '../index.js'
 import * as is from '../rules.js'
 import { check } from '../options.js'
+import { modelOptions } from './classes.js'
 import { command, note, number, show } from './command.js'
 import { readSettings } from './config-file.js'
 import { openBoth } from './data-source.js'
@@ -15,8 +16,9 @@ import { paths, type Settings } from './settings.js'
 import { mean, spread } from './statistics.js'
 import { markdown, meanCurve, runTrials, type Trial, type TrialResult } from './trial.js'
 
-type Coupling = ModelConfig['coupling']
-type Permutation = ModelConfig['permutation']
+type GlowConfig = Extract<ModelConfig, { kind: 'glow' }>
+type Coupling = GlowConfig['coupling']
+type Permutation = GlowConfig['permutation']
 /** What one run of the figure is of. */
 export interface Place {
   readonly coupling: Coupling
@@ -103,7 +105,7 @@ export const figure3Command = () => {
       const options: GlowOptions = {
         imageSize: [height, width],
         channels,
-        ...settings.model,
+        ...modelOptions(settings.model ?? {}, images),
         coupling,
         permutation,
         seed,

@@ -5,7 +5,14 @@ import { extname, join } from 'node:path'
 
 import { Option } from '@commander-js/extra-typings'
 
-import { type FlowModel, type GridOptions, type Images, readImages, writePngGrid } from '../index.js'
+import {
+  type FlowModel,
+  type GridOptions,
+  type Images,
+  type LabelledImages,
+  readImages,
+  writePngGrid,
+} from '../index.js'
 import { openForModel } from './data-source.js'
 import { fileError, usageError } from './failure.js'
 import type { DataSettings } from './settings.js'
@@ -17,7 +24,7 @@ export async function inputImages(
   model: FlowModel,
   { images, count = 16 }: { images?: readonly string[] | undefined; count?: number | undefined },
   data: DataSettings = {},
-): Promise<Images> {
+): Promise<LabelledImages> {
   if (images && data.path !== undefined) throw usageError('Expected --images or --data but received both')
   if (images) return readFiles(model, images, data)
   if (data.path === undefined)

@@ -3,16 +3,16 @@
 import { randomFillSync } from 'node:crypto'
 
 import {
-  createGlow,
   type DeviceName,
   estimateMemory,
-  type GlowOptions,
   imagesInMemory,
   type LayerInfo,
   listLayers,
   loadModel,
   type TrainOptions,
 } from '../index.js'
+import type { ModelOptions } from '../config.js'
+import { createModel } from '../model.js'
 import { command, note, number, show, table } from './command.js'
 import { readSettings } from './config-file.js'
 import { usageError } from './failure.js'
@@ -54,7 +54,7 @@ export const infoCommand = () => {
       throw usageError('Expected --model <path>, --preset <name>, or --image-size and other options of a model')
     const batchSize = typedSize ?? under.train?.batchSize ?? 64
     const saved = path === undefined ? undefined : await describe(path, device)
-    const config = (saved?.config ?? options) as GlowOptions
+    const config = (saved?.config ?? options) as ModelOptions
     const memory = estimateMemory(config, { ...(under.train as TrainOptions), batchSize })
     const layers = listLayers(config)
     const speed = measure || steps ? await measured({ ...config, device }, { batchSize }) : undefined
@@ -83,7 +83,7 @@ export const infoCommand = () => {
 function layerTable(layers: readonly LayerInfo[]): string {
   const rows = new Map<string, { times: number; shape: string; parameters: number }>()
   for (const { path, shape, parameters } of layers) {
-    const name = path.replace(/steps\.\d+/, 'steps.*')
+    const name = path.replace(/(steps|couplings)\.\d+/, '$1.*')
     const row = rows.get(name) ?? { times: 0, shape: shape.join('x'), parameters: 0 }
     rows.set(name, { ...row, times: row.times + 1, parameters: row.parameters + parameters })
   }
@@ -101,8 +101,8 @@ async function describe(path: string, device: DeviceName | undefined) {
 }
 
 /** Training speed on images of noise: what the pixels are makes no difference to it. */
-async function measured(options: GlowOptions, train: TrainOptions & { batchSize: number }) {
-  await using model = await createGlow(options)
+async function measured(options: ModelOptions, train: TrainOptions & { batchSize: number }) {
+  await using model = await createModel(options)
   const { imageSize, channels } = model.config
   const [height, width] = typeof imageSize === 'number' ? [imageSize, imageSize] : imageSize
   const count = train.batchSize

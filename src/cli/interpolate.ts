@@ -6,7 +6,7 @@ import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
 import { pictureOptions, readData } from './data-options.js'
 import { picturesOut, readFiles, writeImages } from './images.js'
-import { batchSizeOption, deviceOption, modelOption } from './model.js'
+import { batchSizeOption, deviceOption, labelsOf, labelsOption, modelOption } from './model.js'
 
 export const interpolateCommand = () => {
   const usage = '--model <path> --from <file> --to <file> [options]'
@@ -21,6 +21,7 @@ export const interpolateCommand = () => {
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(batchSizeOption())
+    .addOption(labelsOption())
     .requiredOption('--from <file...>', 'image files, or folders of them')
     .requiredOption('--to <file...>', 'as many')
     .option('--frames <n>', 'images of a row, both ends included', number, 8)
@@ -31,11 +32,11 @@ export const interpolateCommand = () => {
     )
     .addOption(picturesOut('interpolation.png'))
   return pictureOptions(interpolate).action(
-    async ({ model: file, device, batchSize, from, to, frames, path, out, json, ...typed }) => {
+    async ({ model: file, device, batchSize, labels, from, to, frames, path, out, json, ...typed }) => {
       const settings = await readData(typed)
       await using model = await loadModel(file, { device })
       const ends = await Promise.all([readFiles(model, from, settings), readFiles(model, to, settings)])
-      const images = await model.interpolate(...ends, { frames, path, batchSize })
+      const images = await model.interpolate(...ends, { frames, path, batchSize, ...labelsOf(model, labels) })
       const files = await writeImages(out, images, { columns: frames })
       show({ json: { files, count: images.count, frames }, text: `${images.count} frames in ${out}` }, json)
     },

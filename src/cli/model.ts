@@ -2,8 +2,8 @@
 
 import { Option } from '@commander-js/extra-typings'
 
-import type { DeviceName } from '../index.js'
-import { number } from './command.js'
+import type { DeviceName, FlowModel, Images } from '../index.js'
+import { number, numbers } from './command.js'
 import { about } from './settings.js'
 
 export const modelOption = () =>
@@ -14,3 +14,18 @@ export const batchSizeOption = () =>
   new Option('--batch-size <n>', 'images worked on at once (default: 32, fewer where they are large)')
     .argParser(number)
     .helpGroup('Model:')
+
+export const labelsOption = () =>
+  new Option('--labels <n,n>', 'of a class-conditional model: one class for all images, or one each')
+    .argParser((text) => (text.includes(',') ? numbers(text) : number(text)))
+    .helpGroup('Model:')
+
+/** Labels as typed, or else those that the data have, where the model needs some. */
+export function labelsOf(
+  { config }: FlowModel,
+  typed: number | number[] | undefined,
+  images?: Images & { readonly labels?: Uint32Array },
+): { labels?: number | ArrayLike<number> } {
+  const labels = typed ?? (config.classes === undefined ? undefined : images?.labels)
+  return labels === undefined ? {} : { labels }
+}

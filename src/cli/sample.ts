@@ -3,7 +3,7 @@
 import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
 import { countText, picturesOut, writeImages } from './images.js'
-import { batchSizeOption, deviceOption, modelOption } from './model.js'
+import { batchSizeOption, deviceOption, labelsOf, labelsOption, modelOption } from './model.js'
 
 export const sampleCommand = () =>
   command('sample', '--model <path> [options]', 'Draw new images.', [
@@ -13,15 +13,16 @@ export const sampleCommand = () =>
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(batchSizeOption())
+    .addOption(labelsOption())
     .option('--count <n>', 'how many', number, 16)
     .option('--temperature <x>', 'below 1 trades variety for likelihood (default: 0.7)', number)
     .option('--seed <n>', 'the same seed gives the same images (default: drawn at random)', number)
     .option('--columns <n>', 'images in a row of the picture (default: nearest to a square)', number)
     .addOption(picturesOut('samples.png'))
-    .action(async ({ model: path, device, out, columns, json, ...options }) => {
+    .action(async ({ model: path, device, labels, out, columns, json, ...options }) => {
       await using model = await loadModel(path, { device })
       const { count, temperature, seed, batchSize } = options
-      const images = await model.sample({ count, temperature, seed, batchSize })
+      const images = await model.sample({ count, temperature, seed, batchSize, ...labelsOf(model, labels) })
       const files = await writeImages(out, images, { columns })
       const { height, width, channels } = images
       show(

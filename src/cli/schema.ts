@@ -1,8 +1,9 @@
 /** The JSON schema of `--config`, from the rules that check it. */
 
+import { kinds } from '../config.js'
 import * as is from '../rules.js'
 import type { Rules, Schema } from '../rules.js'
-import { about, sections } from './settings.js'
+import { about, modelSection, sections } from './settings.js'
 
 export function configSchema(): Schema {
   return {
@@ -14,8 +15,15 @@ export function configSchema(): Schema {
     properties: {
       $schema: is.path.schema,
       ...Object.fromEntries(Object.entries(sections).map(([section, rules]) => [section, ofRules(rules, section)])),
+      model: { anyOf: kinds.map(ofModel) },
     },
   }
+}
+
+/** A model that does not say its kind is a Glow. */
+function ofModel(kind: string): Schema {
+  const rule = { ...is.oneOf(kind), required: kind !== 'glow' }
+  return ofRules({ ...modelSection({ kind }), kind: rule }, 'model')
 }
 
 function ofRules(rules: Rules, path: string): Schema {

@@ -3,9 +3,9 @@
  * Names and checks are the API's own; a sentence about each is here, for `--help` and for the schema.
  */
 
-import { glowRules } from '../config.js'
+import { kindRule, type ModelOptions, modelRules, rulesFor } from '../config.js'
 import { datasetRules } from '../files.js'
-import type { DatasetOptions, GlowOptions, TrainOptions } from '../index.js'
+import type { DatasetOptions, TrainOptions } from '../index.js'
 import * as is from '../rules.js'
 import type { Rule, Rules } from '../rules.js'
 import { trainRules } from '../training.js'
@@ -23,6 +23,8 @@ export const formats = ['idx', 'cifar10', 'folder', 'celeba'] as const
 export type Format = (typeof formats)[number]
 
 type Within<T> = Partial<Omit<NonNullable<T>, 'data' | 'folder'>>
+/** Of each kind, none required. */
+type Loose<T> = T extends unknown ? Partial<T> : never
 /** The training options that a file can hold. */
 export interface TrainSettings extends Omit<TrainOptions, 'signal' | 'folder' | 'evaluate' | 'checkpoint' | 'sample'> {
   folder?: string
@@ -32,7 +34,7 @@ export interface TrainSettings extends Omit<TrainOptions, 'signal' | 'folder' | 
 }
 
 export interface Settings {
-  model?: Partial<GlowOptions>
+  model?: Loose<ModelOptions & { classes?: number | 'auto' }>
   train?: TrainSettings
   data?: DataSettings
 }
@@ -44,8 +46,15 @@ export function loosely(rules: Rules, ...names: string[]): Rules {
 }
 const within = (rule: Rule): Rule => is.nested(loosely(rule.rules ?? {}, 'data', 'folder'))
 
+/** A number, or that of the training data. */
+const classes: Rule = {
+  expected: "'auto' or an integer of at least 2",
+  accepts: (value) => value === 'auto' || is.integer(2).accepts(value),
+  schema: { oneOf: [{ const: 'auto' }, is.integer(2).schema] },
+}
+
 export const sections: { readonly [Section in keyof Required<Settings>]: Rules } = {
-  model: loosely(glowRules),
+  model: loosely({ ...modelRules.glow, ...modelRules.realnvp, ...modelRules.nice, kind: kindRule, classes }),
   train: {
     ...loosely(trainRules, 'signal'),
     evaluate: within(trainRules.evaluate),
@@ -67,18 +76,29 @@ export const sections: { readonly [Section in keyof Required<Settings>]: Rules }
   },
 }
 
-/** One sentence about each setting. */
+/** Those of the model that settings name. */
+export const modelSection = (model: unknown): Rules => loosely(rulesFor(model))
+
+/** One sentence about each setting. Where a default differs by kind, Glow's comes first. */
 export const about: Readonly<Record<string, string>> = {
+  'model.kind': 'which model (default: glow)',
   'model.imageSize': 'height and width, HxW if they differ (default in training: those of the data)',
-  'model.channels': 'channels of an image: 1, 3 or 4 (default: 3)',
-  'model.levels': 'scales, L in the paper (default: 3)',
-  'model.depth': 'flow steps of each scale, K in the paper (default: 32)',
-  'model.hidden': 'channels inside each coupling net (default: 512)',
-  'model.coupling': 'scale and shift, or shift alone (default: affine)',
-  'model.permutation': 'what mixes the channels (default: conv1x1-lu)',
-  'model.edgeBias': 'one more input channel that marks the border, as in the original code',
-  'model.scale': 'how the affine coupling scales, bounded to within [0.5, 2] or not (default: sigmoid)',
-  'model.learnTop': 'learn the mean and scale of the coarsest latents (default: yes)',
+  'model.channels': 'channels of an image: 1, 3 or 4 (default: 3; nice: 1)',
+  'model.levels': 'glow, realnvp: scales, L in the Glow paper (default: 3; realnvp: 2)',
+  'model.depth': 'glow: flow steps of each scale, K in the paper (default: 32)',
+  'model.hidden': 'channels or units inside each coupling net (default: 512; realnvp: 64; nice: 1000)',
+  'model.coupling': 'glow: scale and shift, or shift alone (default: affine)',
+  'model.permutation': 'glow: what mixes the channels (default: conv1x1-lu)',
+  'model.edgeBias': 'glow: one more input channel that marks the border, as in the original code',
+  'model.scale': 'glow: how the affine coupling scales, bounded to within [0.5, 2] or not (default: sigmoid)',
+  'model.learnTop': 'glow: learn the mean and scale of the coarsest latents (default: yes)',
+  'model.classes': 'glow: classes of a class-conditional model, auto for those of the training data',
+  'model.classifierWeight': 'glow: what a classifier counts for in the loss, with --classes (default: 0)',
+  'model.blocks': 'realnvp: residual blocks of each coupling net (default: 8)',
+  'model.couplings': 'nice: additive couplings (default: 4)',
+  'model.layers': 'nice: hidden layers of each coupling net (default: 5)',
+  'model.prior': 'nice: distribution of the latents (default: logistic)',
+  'model.whitening': 'nice: pixels as they are, standardised, or decorrelated (default: none)',
   'model.bits': 'bits of each channel that are modelled (default: 8)',
   'model.precision': 'arithmetic inside the coupling nets (default: f32)',
   'model.device': 'auto, cpu, gpu or gpu:N (default: auto, a hardware GPU, else the CPU)',
@@ -90,7 +110,7 @@ export const about: Readonly<Record<string, string>> = {
   'train.seconds': 'end after this many seconds',
   'train.batchSize': 'images that are run through the model at once (default: 64)',
   'train.accumulate': 'batches whose gradients make one step (default: 1)',
-  'train.initImages': 'images from which the actnorms are set (default: 256)',
+  'train.initImages': 'images from which actnorms or a whitening are set (default: 256)',
   'train.optimizer.name': 'what makes steps of gradients (default: adam)',
   'train.optimizer.learningRate': 'after the warm-up (default: 0.001)',
   'train.optimizer.betas': 'decay of the two moments (default: 0.9,0.999)',

@@ -6,7 +6,6 @@ import { basename, dirname, join, relative, resolve } from 'node:path'
 import { Option } from '@commander-js/extra-typings'
 
 import {
-  createGlow,
   resumeTraining,
   type Dataset,
   type FlowModel,
@@ -15,6 +14,9 @@ import {
   type TrainOptions,
   type TrainSummary,
 } from '../index.js'
+import { titles } from '../config.js'
+import { createModel } from '../model.js'
+import { modelOptions } from './classes.js'
 import { command, note } from './command.js'
 import { readSettings } from './config-file.js'
 import { openParts } from './data-source.js'
@@ -42,6 +44,7 @@ export function trainCommand() {
       'train --data photos --size 64 --bits 5 --flip --eval-fraction 0.05',
       'a folder of pictures, a twentieth of them held out',
     ],
+    ['train --kind nice --data data/mnist --seconds 600', 'another model than Glow'],
     ['train --preset mnist --data data/mnist --seconds 60', 'a recipe that comes with the package, for a minute'],
     ['train --config mnist.json --seconds 600 --out runs/long', 'settings of a file, some of them overridden'],
     ['train --resume runs/long --seconds 1200', 'go on with a run, for longer'],
@@ -135,8 +138,12 @@ async function start(
   const { train, heldOut } = await openParts(settings.data ?? {})
   const { height, width, channels } = train
   const options = toOptions(settings, folder, heldOut)
-  const model = await createGlow({ imageSize: [height, width], channels, ...settings.model })
-  note(`Glow of ${model.parameterCount} weights on ${model.device.label}, into ${folder}`)
+  const model = await createModel({
+    imageSize: [height, width],
+    channels,
+    ...modelOptions(settings.model ?? {}, train),
+  })
+  note(`${titles[model.config.kind]} of ${model.parameterCount} weights on ${model.device.label}, into ${folder}`)
   return follow(model, model.train(train, options), settings, folder, options)
 }
 
@@ -149,13 +156,15 @@ async function goOn(typed: Readonly<Record<string, unknown>>, path: string): Pro
   const options = toOptions(settings, folder, heldOut)
   const device = settings.model?.device
   const { model, run } = await resumeTraining(path, train, { ...options, ...(device && { device }) })
-  note(`Glow of ${model.parameterCount} weights on ${model.device.label}, from step ${model.step} of ${folder}`)
+  note(
+    `${titles[model.config.kind]} of ${model.parameterCount} weights on ${model.device.label}, from step ${model.step} of ${folder}`,
+  )
   return follow(model, run, settings, folder, options)
 }
 
 /** Listens at once: an event that nobody waits for is gone, but for the first. */
 function follow(model: FlowModel, run: TrainingRun, settings: Settings, folder: string, limits: TrainOptions): Started {
-  const whole = { ...settings, model: { ...settings.model, ...model.config } }
+  const whole = { ...settings, model: { ...settings.model, ...model.config } as Settings['model'] & object }
   return { model, run, events: keeping(run[Symbol.asyncIterator](), whole, folder), folder, limits }
 }
 

@@ -5,7 +5,7 @@ import { command, number, show } from './command.js'
 import { dataOptions, readData } from './data-options.js'
 import { exitCode } from './failure.js'
 import { inputImages } from './images.js'
-import { batchSizeOption, deviceOption, modelOption } from './model.js'
+import { batchSizeOption, deviceOption, labelsOf, labelsOption, modelOption } from './model.js'
 
 export const verifyCommand = () => {
   const verify = command(
@@ -23,21 +23,24 @@ export const verifyCommand = () => {
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(batchSizeOption())
+    .addOption(labelsOption())
     .option('--images <path...>', 'image files, or folders of them')
     .option('--count <n>', 'images of --data, from the first', number, 100)
-  return dataOptions(verify).action(async ({ model: path, device, batchSize, images, count, json, ...typed }) => {
-    await using model = await loadModel(path, { device })
-    const input = await inputImages(model, { images, count }, await readData(typed))
-    const found = await model.verify(input, { batchSize })
-    const { pixelMismatches, maxError, maxConditionNumber, worstLayer } = found
-    const text = [
-      `${pixelMismatches} of ${input.data.length} values of ${input.count} images came back different`,
-      `largest error ${maxError.toExponential(1)} of a value in [-0.5, 0.5), largest condition number ${maxConditionNumber.toFixed(1)}, worst layer ${worstLayer}`,
-    ]
-    const failed = pixelMismatches > 0
-    show(
-      { json: { images: input.count, ...found }, text: text.join('\n'), exitCode: failed ? exitCode.failure : 0 },
-      json,
-    )
-  })
+  return dataOptions(verify).action(
+    async ({ model: path, device, batchSize, labels, images, count, json, ...typed }) => {
+      await using model = await loadModel(path, { device })
+      const input = await inputImages(model, { images, count }, await readData(typed))
+      const found = await model.verify(input, { batchSize, ...labelsOf(model, labels, input) })
+      const { pixelMismatches, maxError, maxConditionNumber, worstLayer } = found
+      const text = [
+        `${pixelMismatches} of ${input.data.length} values of ${input.count} images came back different`,
+        `largest error ${maxError.toExponential(1)} of a value in [-0.5, 0.5), largest condition number ${maxConditionNumber.toFixed(1)}, worst layer ${worstLayer}`,
+      ]
+      const failed = pixelMismatches > 0
+      show(
+        { json: { images: input.count, ...found }, text: text.join('\n'), exitCode: failed ? exitCode.failure : 0 },
+        json,
+      )
+    },
+  )
 }

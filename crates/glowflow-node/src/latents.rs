@@ -1,6 +1,6 @@
 //! Latents, in and out, and what is done with them without a model.
 
-use glowflow::{Error, InterpolationPath, Result};
+use glowflow::{Error, InterpolationPath, LatentDistribution, Result};
 use napi::Env;
 use napi::bindgen_prelude::{Float32Array, Float32ArraySlice};
 use napi_derive::napi;
@@ -45,7 +45,7 @@ impl<'env> Latents<'env> {
     }
 }
 
-/// Where a scale's latents lie in a row.
+/// Where a scale's latents lie in a row, and what they are drawn from.
 #[napi(object)]
 pub struct LatentScale {
     /// Index of its first value.
@@ -53,18 +53,32 @@ pub struct LatentScale {
     /// Height, width, channels.
     #[napi(ts_type = "readonly [height: number, width: number, channels: number]")]
     pub shape: (u32, u32, u32),
+    /// Their distribution under the model; 'normal' where left out.
+    #[napi(ts_type = "'normal' | 'logistic'")]
+    pub distribution: Option<String>,
 }
 
 impl From<glowflow::LatentScale> for LatentScale {
     fn from(scale: glowflow::LatentScale) -> Self {
         let [height, width, channels] = scale.shape.map(|size| size as u32);
-        Self { offset: scale.offset as u32, shape: (height, width, channels) }
+        let distribution = match scale.distribution {
+            LatentDistribution::Normal => None,
+            LatentDistribution::Logistic => Some("logistic".to_owned()),
+        };
+        Self { offset: scale.offset as u32, shape: (height, width, channels), distribution }
     }
 }
 
-impl From<LatentScale> for glowflow::LatentScale {
-    fn from(LatentScale { offset, shape: (height, width, channels) }: LatentScale) -> Self {
-        Self { offset: offset as usize, shape: [height, width, channels].map(|size| size as usize) }
+impl TryFrom<LatentScale> for glowflow::LatentScale {
+    type Error = Error;
+
+    fn try_from(LatentScale { offset, shape: (height, width, channels), distribution }: LatentScale) -> Result<Self> {
+        let distribution = match distribution.as_deref() {
+            None | Some("normal") => LatentDistribution::Normal,
+            Some("logistic") => LatentDistribution::Logistic,
+            Some(name) => return Err(Error::option("distribution", "'normal' or 'logistic'", name)),
+        };
+        Ok(Self { offset: offset as usize, shape: [height, width, channels].map(|size| size as usize), distribution })
     }
 }
 
@@ -110,9 +124,11 @@ pub fn resample(
     temperature: f64,
     seed: i64,
 ) -> napi::Result<Latents<'_>> {
-    let layout: Vec<_> = layout.into_iter().map(glowflow::LatentScale::from).collect();
     let scales: Vec<usize> = scales.into_iter().map(|scale| scale as usize).collect();
-    edited(env, || latents.copy().resample(&layout, &scales, temperature as f32, seed as u64))
+    edited(env, || {
+        let layout = layout.into_iter().map(glowflow::LatentScale::try_from).collect::<Result<Vec<_>>>()?;
+        latents.copy().resample(&layout, &scales, temperature as f32, seed as u64)
+    })
 }
 
 fn edited(env: &Env, edit: impl FnOnce() -> Result<glowflow::Latents>) -> napi::Result<Latents<'_>> {

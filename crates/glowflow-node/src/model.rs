@@ -43,6 +43,8 @@ pub struct Evaluation {
     pub standard_error: f64,
     /// How many were scored.
     pub images: u32,
+    /// Part of them that the classifier takes for another class, where there is one.
+    pub classification_error: Option<f64>,
 }
 
 /// How well a model inverts.
@@ -181,6 +183,21 @@ impl Model {
         spawn(env, move || model.bits_per_dim(&images, &noise, &call), Float64ArraySlice::copy_from)
     }
 
+    /// Probabilities of the classes for each image, a row an image.
+    #[napi]
+    pub fn classify<'env>(
+        &self,
+        env: &'env Env,
+        images: Pixels,
+        noise: Noise,
+        call: &Call,
+    ) -> napi::Result<PromiseRaw<'env, Vec<Float64ArraySlice<'env>>>> {
+        let (model, call) = (self.inner.clone(), call.inner.clone());
+        let (images, noise) = (copied(images.copy())?, copied(noise.copy())?);
+        let classify = move || model.classify(&images, &noise, &call);
+        spawn(env, classify, |env, rows| rows.into_iter().map(|row| Float64ArraySlice::copy_from(env, row)).collect())
+    }
+
     /// Mean bits per dimension over a dataset.
     #[napi]
     pub fn evaluate<'env>(
@@ -201,6 +218,7 @@ impl Model {
                     bits_per_dim: evaluation.bits_per_dim,
                     standard_error: evaluation.standard_error,
                     images: evaluation.images as u32,
+                    classification_error: evaluation.classification_error,
                 })
             },
         )

@@ -29,7 +29,8 @@ pub use device::{Device, DeviceInfo, Precision};
 pub use error::{Error, Result};
 pub use images::{Batch, FloatImages, ImageShape, Images, Pixels};
 pub use models::{
-    Call, ClassLabels, CouplingKind, Dequantize, Evaluation, FlowModel, GlowConfig, InterpolationPath, LatentScale,
-    Latents, ModelConfig, NamedDirection, Noise, ScaleKind, Verification,
+    Call, ClassLabels, CouplingKind, Dequantize, Evaluation, FlowModel, GlowConfig, InterpolationPath,
+    LatentDistribution, LatentScale, Latents, Layout, ModelConfig, NamedDirection, NiceConfig, NicePrior, Noise,
+    ScaleKind, Verification,
 };
 pub use train::{Checkpoint, Control, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary};

@@ -33,7 +33,8 @@ impl Continuous {
         let classes = labels.as_ref().map(|labels| check_labels(labels, count, None)).transpose()?;
         let bytes: Vec<u8> = images.data.iter().flat_map(|value| value.to_le_bytes()).collect();
         let sizes = [count, shape.height, shape.width, shape.channels];
-        let fingerprint = Fingerprint::of("continuous").numbers(&sizes).bytes(&bytes).finish();
+        let fingerprint =
+            Fingerprint::of("continuous").numbers(&sizes).bytes(&bytes).labels(labels.as_deref()).finish();
         Ok(Self { images, labels, classes, fingerprint })
     }
 }

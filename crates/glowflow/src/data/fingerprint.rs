@@ -29,17 +29,23 @@ impl Fingerprint {
         self
     }
 
+    /// Adds the labels of images that have some.
+    pub fn labels(self, labels: Option<&[u32]>) -> Self {
+        let Some(labels) = labels else { return self };
+        self.numbers(&labels.iter().map(|&label| label as usize).collect::<Vec<_>>())
+    }
+
     /// 32 hexadecimal digits.
     pub fn finish(self) -> String {
         format!("{:032x}", self.0.digest128())
     }
 }
 
-/// Of images that are in memory.
-pub(super) fn pixel_fingerprint(kind: &str, images: &Images) -> String {
+/// Of images that are in memory, and their labels.
+pub(super) fn pixel_fingerprint(kind: &str, images: &Images, labels: Option<&[u32]>) -> String {
     let shape = images.shape;
     let sizes = [images.count, shape.height, shape.width, shape.channels];
-    Fingerprint::of(kind).numbers(&sizes).bytes(&images.data).finish()
+    Fingerprint::of(kind).numbers(&sizes).bytes(&images.data).labels(labels).finish()
 }
 
 /// Of images that only their name tells from others.

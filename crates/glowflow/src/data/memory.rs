@@ -54,7 +54,7 @@ impl InMemory {
             None => None,
         };
         let kind = options.map_or(kind.to_string(), |options| format!("{kind} {options:?}"));
-        let fingerprint = pixel_fingerprint(&kind, &images);
+        let fingerprint = pixel_fingerprint(&kind, &images, labels.as_deref());
         Ok(Self { images, pipeline, labels, classes, fingerprint })
     }
 

@@ -4,12 +4,14 @@
 //! [`Invertible`] that [`Layer::prepare`] makes of them once for each state of the weights: everything that depends on
 //! weights alone (folded scales, matrices, their inverses) is computed there, and found singular there.
 
+mod fixed;
 mod gradients;
 mod link;
 mod path;
 mod per_example;
 mod statistics;
 
+pub use fixed::Fixed;
 pub use gradients::{Gradients, NamedParameter, named_parameters};
 pub use link::{Link, Saved};
 pub use path::ModulePath;

@@ -1,5 +1,8 @@
 //! Where a visitor or mapper of modules is.
 
+/// Containers whose numbers no gradient steps.
+const UNTRAINED: [&str; 2] = ["Struct:RunningAverage", "Struct:Fixed"];
+
 /// The path of field names to the parameter at hand, as in a model's file: `levels.0.steps.3.mix.actnorm.bias`.
 #[derive(Debug, Default)]
 pub struct ModulePath {
@@ -34,8 +37,8 @@ impl ModulePath {
         self.names.join(".")
     }
 
-    /// Whether the parameter is stepped along a gradient; a running average is not.
+    /// Whether the parameter is stepped along a gradient; a running average or a [`Fixed`](super::Fixed) is not.
     pub fn is_trained(&self) -> bool {
-        self.containers.last().is_none_or(|container| container != "Struct:RunningAverage")
+        self.containers.last().is_none_or(|container| !UNTRAINED.contains(&container.as_str()))
     }
 }

@@ -1,6 +1,6 @@
 //! A 1x1 convolution with bias: every pixel's channels times one matrix.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation::relu};
 
 use super::flex::{Values, tensor};
 use super::{cpu, taps};
@@ -17,11 +17,26 @@ pub struct PixelGradients {
 
 /// `y = W x + b` at every pixel. `weight` is `[c_out, c_in]`, `bias` `[c_out]`.
 pub fn forward(x: &Tensor<4>, weight: &Tensor<2>, bias: &Tensor<1>) -> Tensor<4> {
+    on_cpu(x, weight, bias, cpu::pixel::forward).unwrap_or_else(|| composed(x, weight, bias))
+}
+
+/// [`forward`], with a ReLU: `max(W x + b, 0)`.
+pub fn forward_relu(x: &Tensor<4>, weight: &Tensor<2>, bias: &Tensor<1>) -> Tensor<4> {
+    on_cpu(x, weight, bias, cpu::pixel::forward_relu).unwrap_or_else(|| relu(composed(x, weight, bias)))
+}
+
+/// x, w, b, c_in and c_out to y.
+type OnSlices = fn(&[f32], &[f32], &[f32], usize, usize) -> Vec<f32>;
+
+fn on_cpu(x: &Tensor<4>, weight: &Tensor<2>, bias: &Tensor<1>, kernel: OnSlices) -> Option<Tensor<4>> {
     let [batch, height, width, c_in] = x.dims();
     let [c_out, _] = weight.dims();
-    if let (Some(x), Some(w), Some(b)) = (Values::of(x), Values::of(weight), Values::of(bias)) {
-        return tensor(cpu::pixel::forward(&x, &w, &b, c_in, c_out), [batch, height, width, c_out]);
-    }
+    let (x, w, b) = (Values::of(x)?, Values::of(weight)?, Values::of(bias)?);
+    Some(tensor(kernel(&x, &w, &b, c_in, c_out), [batch, height, width, c_out]))
+}
+
+fn composed(x: &Tensor<4>, weight: &Tensor<2>, bias: &Tensor<1>) -> Tensor<4> {
+    let [c_out] = bias.dims();
     taps::product(x.clone(), weight.clone().transpose()) + bias.clone().reshape([1, 1, 1, c_out])
 }
 

@@ -11,6 +11,13 @@ pub enum Rearrange {
     Squeeze,
     /// Undoes [`Rearrange::Squeeze`].
     Unsqueeze,
+    /// Images of this height, width and channels, `[batch, h, w, c]`, to `[batch, 1, 1, h w c]`: the values at even
+    /// places in their order, then those at odd ones.
+    ///
+    /// Dinh, Krueger & Bengio 2015, section 5.1; the order `tile` of NICE's code.
+    Tile([usize; 3]),
+    /// The channels from the last to the first; undoes itself.
+    Reverse,
 }
 
 impl Rearrange {
@@ -19,6 +26,8 @@ impl Rearrange {
         match self {
             Self::Squeeze => squeeze(x),
             Self::Unsqueeze => unsqueeze(x),
+            Self::Tile(shape) => tile(x, shape),
+            Self::Reverse => x.flip([3]),
         }
     }
 
@@ -27,6 +36,8 @@ impl Rearrange {
         match self {
             Self::Squeeze => unsqueeze(z),
             Self::Unsqueeze => squeeze(z),
+            Self::Tile(shape) => untile(z, shape),
+            Self::Reverse => z.flip([3]),
         }
     }
 }
@@ -49,4 +60,14 @@ fn unsqueeze(z: Tensor<4>) -> Tensor<4> {
         2 * width,
         channels / 4,
     ])
+}
+
+fn tile(x: Tensor<4>, [height, width, channels]: [usize; 3]) -> Tensor<4> {
+    let ([batch, ..], dims) = (x.dims(), height * width * channels);
+    x.reshape([batch, dims / 2, 2]).swap_dims(1, 2).reshape([batch, 1, 1, dims])
+}
+
+fn untile(z: Tensor<4>, [height, width, channels]: [usize; 3]) -> Tensor<4> {
+    let ([batch, ..], dims) = (z.dims(), height * width * channels);
+    z.reshape([batch, 2, dims / 2]).swap_dims(1, 2).reshape([batch, height, width, channels])
 }

@@ -11,7 +11,7 @@ use crate::flow::{
 };
 use crate::kernels::coupling::halves;
 use crate::layers::Rearrange;
-use crate::priors::{Labels, PreparedSplit, PreparedTop};
+use crate::priors::{ClassScores, Labels, PreparedSplit, Prior};
 use crate::train::Activations;
 
 /// A part of a chain.
@@ -48,7 +48,7 @@ pub struct Lazy {
 /// go, so that memory does not grow with depth.
 pub struct Chain {
     stages: Vec<Stage>,
-    top: PreparedTop,
+    top: Prior,
     mode: Mode,
 }
 
@@ -58,12 +58,17 @@ pub struct Encoded {
     pub latents: Vec<Tensor<4>>,
     /// `ln p(x)` of each scaled image, nats. Shape `[batch]`, [`accumulator`](crate::flow::accumulator) type.
     pub log_prob: Tensor<1>,
+    /// What the classifier says, where there is one.
+    pub scores: Option<ClassScores>,
 }
 
 /// What a forward pass leaves for the backward pass.
 pub struct Tape {
     /// `ln p(x)` of each scaled image, nats. Shape `[batch]`, [`accumulator`](crate::flow::accumulator) type.
     pub log_prob: Tensor<1>,
+    /// `log_prob` and, where there is a classifier, its log-probability of the label times its weight: what training
+    /// raises, nats. Shape `[batch]`.
+    pub objective: Tensor<1>,
     /// Of each stage.
     held: Vec<Held>,
     top: Tensor<4>,
@@ -103,8 +108,8 @@ enum HeldActivations {
 
 impl Chain {
     /// Of these stages, in the order of the forward pass.
-    pub fn new(stages: Vec<Stage>, top: PreparedTop, mode: Mode) -> Self {
-        Self { stages, top, mode }
+    pub fn new(stages: Vec<Stage>, top: impl Into<Prior>, mode: Mode) -> Self {
+        Self { stages, top: top.into(), mode }
     }
 
     fn ready(&self, lazy: &Lazy) -> Result<Arc<dyn Link>> {
@@ -164,7 +169,43 @@ impl Chain {
             };
         }
         latents.push(self.top.to_noise(&x, labels));
-        Ok(Encoded { latents, log_prob: log_prob + self.top.log_prob(&x, labels) })
+        let scores = self.top.class_scores(&x);
+        Ok(Encoded { latents, log_prob: log_prob + self.top.log_prob(&x, labels), scores })
+    }
+
+    /// `ln p(x | class)` of each image for each class, `[batch]` each: one pass through the layers, one look at the priors
+    /// that differ from class to class for each of them.
+    pub fn log_prob_by_class(&self, mut x: Tensor<4>, classes: usize) -> Result<Vec<Tensor<1>>> {
+        let ([batch, ..], device) = (x.dims(), x.device());
+        let labels: Vec<Labels> =
+            (0..classes as u32).map(|class| Labels::new(&vec![class; batch], classes, &device)).collect();
+        let mut shared = zeros_per_example(&x);
+        let mut by_class = vec![shared.clone(); classes];
+        let mut add = |sees_class: bool, shared: &mut Tensor<1>, log_prob: &dyn Fn(Option<&Labels>) -> Tensor<1>| {
+            if sees_class {
+                let each = by_class.iter_mut().zip(&labels);
+                each.for_each(|(sum, labels)| *sum = sum.clone() + log_prob(Some(labels)));
+            } else {
+                *shared = shared.clone() + log_prob(None);
+            }
+        };
+        for stage in &self.stages {
+            x = match stage {
+                Stage::Rearrange(rearrange) => rearrange.forward(x),
+                Stage::Layer(lazy) => {
+                    let out = self.ready(lazy)?.forward(x);
+                    shared = shared + out.log_det;
+                    out.z
+                }
+                Stage::Split(split) => {
+                    let (kept, gone) = halves(&x);
+                    add(split.sees_class(), &mut shared, &|labels| split.log_prob(&kept, &gone, labels));
+                    kept
+                }
+            };
+        }
+        add(self.top.sees_class(), &mut shared, &|labels| self.top.log_prob(&x, labels));
+        Ok(by_class.into_iter().map(|of_class| of_class + shared.clone()).collect())
     }
 
     /// Scaled images from every scale's noise, finest first: undoes [`Chain::encode`].
@@ -217,10 +258,14 @@ impl Chain {
             };
         }
         log_prob = log_prob + self.top.log_prob(&x, labels.as_ref());
-        Ok(Tape { log_prob, held, top: x, labels })
+        let objective = match self.top.class_term(&x, labels.as_ref()) {
+            Some(term) => log_prob.clone() + term,
+            None => log_prob.clone(),
+        };
+        Ok(Tape { log_prob, objective, held, top: x, labels })
     }
 
-    /// Parameter gradients of `sum(cotangent * log_prob)`; returns the input, rebuilt or held, and its gradient.
+    /// Parameter gradients of `sum(cotangent * objective)`; returns the input, rebuilt or held, and its gradient.
     ///
     /// `cotangent` is `[batch]`, of the flow's own type.
     pub fn backward(&self, tape: Tape, cotangent: &Tensor<1>, gradients: &mut Gradients) -> Result<Pullback> {

@@ -171,9 +171,9 @@ impl FlowModel {
 
     /// Where each scale's part lies in a row of latents, the finest first.
     pub fn latent_scales(&self) -> Vec<LatentScale> {
-        let mut offset = 0;
+        let (mut offset, distribution) = (0, self.inner.config.latent_distribution());
         let scale = |shape: [usize; 3]| {
-            let scale = LatentScale { offset, shape };
+            let scale = LatentScale { offset, shape, distribution };
             offset += shape.iter().product::<usize>();
             scale
         };
@@ -330,29 +330,82 @@ impl FlowModel {
     /// Lower bound on the log-probability of each `bits`-bit image, nats, the bins' width included; for continuous
     /// pixels the log-density of values in [0, 256).
     pub fn log_prob(&self, pixels: &Pixels, noise: &Noise, call: &Call) -> Result<Vec<f64>> {
+        Ok(self.score(pixels, noise, call)?.log_probs)
+    }
+
+    fn score(&self, pixels: &Pixels, noise: &Noise, call: &Call) -> Result<Scores> {
         self.check_pixels(pixels)?;
         noise.check(pixels)?;
         let labels = CheckedLabels::of_call(self.config(), call, pixels.count())?;
-        let image = self.config().image();
-        let bits = pixels.bits(self.config().bits());
-        let mut log_probs = Vec::with_capacity(pixels.count());
+        let mut scores = Scores::default();
         self.in_parts(pixels.count(), call, |range| {
-            let count = range.len();
-            let mut draws = vec![Vec::new(); count];
+            let mut draws = vec![Vec::new(); range.len()];
             for draw in 0..noise.draws {
                 call.check()?;
                 let scaled = self.scaled(pixels, range.clone(), noise, u64::from(draw));
                 let labels = self.class_tensor(&labels, range.clone());
-                let densities =
-                    self.infer(move |chain| Ok(read(chain.encode(scaled(), labels().as_ref())?.log_prob)))?;
+                let (densities, classes) = self.infer(move |chain| {
+                    let encoded = chain.encode(scaled(), labels().as_ref())?;
+                    let classes = encoded.scores.map(|scores| scores.most_likely()).filter(|_| draw == 0);
+                    Ok((read(encoded.log_prob), classes))
+                })?;
                 draws.iter_mut().zip(densities).for_each(|(draws, density)| draws.push(density));
+                scores.classes.extend(classes.into_iter().flatten());
             }
-            log_probs.extend(
-                draws.iter().map(|draws| likelihood::discrete_log_prob(likelihood::log_mean_exp(draws), image, bits)),
-            );
+            let log_probs = draws.iter().map(|draws| self.discrete(likelihood::log_mean_exp(draws), pixels));
+            scores.log_probs.extend(log_probs);
             Ok(())
         })?;
-        Ok(log_probs)
+        Ok(scores)
+    }
+
+    /// Log-probability of an image from the log-density of its scaled values, nats.
+    fn discrete(&self, log_density: f64, pixels: &Pixels) -> f64 {
+        likelihood::discrete_log_prob(log_density, self.config().image(), pixels.bits(self.config().bits()))
+    }
+
+    /// `ln p(image | class)` of each image for each class, nats, a row an image: as [`FlowModel::log_prob`] with each of the
+    /// labels, in little more time than with one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Labels`] for a model without classes, or where the call gives labels.
+    pub fn log_prob_by_class(&self, pixels: &Pixels, noise: &Noise, call: &Call) -> Result<Vec<Vec<f64>>> {
+        self.check_pixels(pixels)?;
+        noise.check(pixels)?;
+        let classes = self.config().classes().ok_or_else(|| Error::Labels {
+            expected: "a class-conditional model".into(),
+            received: "one without classes".into(),
+        })?;
+        if call.labels.is_some() {
+            return Err(Error::Labels { expected: "none, as every class is tried,".into(), received: "some".into() });
+        }
+        let mut rows = Vec::with_capacity(pixels.count());
+        self.in_parts(pixels.count(), call, |range| {
+            let mut draws = vec![vec![Vec::new(); classes]; range.len()];
+            for draw in 0..noise.draws {
+                call.check()?;
+                let scaled = self.scaled(pixels, range.clone(), noise, u64::from(draw));
+                let by_class: Vec<Vec<f64>> = self.infer(move |chain| {
+                    Ok(chain.log_prob_by_class(scaled(), classes)?.into_iter().map(read).collect())
+                })?;
+                for (class, densities) in by_class.into_iter().enumerate() {
+                    draws.iter_mut().zip(densities).for_each(|(row, density)| row[class].push(density));
+                }
+            }
+            let row = |row: &Vec<Vec<f64>>| -> Vec<f64> {
+                row.iter().map(|draws| self.discrete(likelihood::log_mean_exp(draws), pixels)).collect()
+            };
+            rows.extend(draws.iter().map(row));
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// The probability of each class for each image, a row an image, by Bayes' rule from `ln p(image | class)`, all classes
+    /// equally likely beforehand.
+    pub fn classify(&self, pixels: &Pixels, noise: &Noise, call: &Call) -> Result<Vec<Vec<f64>>> {
+        Ok(self.log_prob_by_class(pixels, noise, call)?.iter().map(|row| likelihood::normalized(row)).collect())
     }
 
     /// Bits per dimension of each image: `-log_prob / (D ln 2)`.
@@ -361,7 +414,7 @@ impl FlowModel {
         Ok(log_probs.into_iter().map(|log_prob| likelihood::bits_per_dim(log_prob, self.config().image())).collect())
     }
 
-    /// Mean bits per dimension of the first `limit` images, one uniform draw of noise each.
+    /// Mean bits per dimension of the first `limit` images, one uniform draw of noise each, and the classifier's errors.
     pub fn evaluate(&self, data: &dyn Dataset, limit: Option<usize>, seed: u64, call: &Call) -> Result<Evaluation> {
         self.check_shape("images", data.shape())?;
         check_classes(self.config(), data)?;
@@ -369,7 +422,7 @@ impl FlowModel {
         if count == 0 {
             return Err(Error::shape("images", "at least 1", 0));
         }
-        let mut bits = Vec::with_capacity(count);
+        let (mut bits, mut misclassified) = (Vec::with_capacity(count), None);
         self.in_parts(count, call, |range| {
             let start = range.start as u64;
             let batch = data.batch(&range.collect::<Vec<_>>())?;
@@ -383,13 +436,18 @@ impl FlowModel {
             }
             let noise = Noise { dequantize: dequantize::Dequantize::Given(noise), seed, draws: 1 };
             let call = Call { labels, ..call.clone() };
-            bits.extend(self.bits_per_dim(&pixels, &noise, &call)?);
+            let Scores { log_probs, classes } = self.score(&pixels, &noise, &call)?;
+            let image = self.config().image();
+            bits.extend(log_probs.into_iter().map(|log_prob| likelihood::bits_per_dim(log_prob, image)));
+            if let (Some(ClassLabels::Each(truth)), false) = (call.labels, classes.is_empty()) {
+                *misclassified.get_or_insert(0) += classes.iter().zip(&truth).filter(|(f, t)| f != t).count();
+            }
             Ok(())
         })?;
-        Ok(Evaluation::of(&bits))
+        Ok(Evaluation::of(&bits, misclassified))
     }
 
-    /// New images: latents of standard deviation `temperature`, decoded. Image `i` depends on `seed` and `i` alone.
+    /// New images: draws from the latents' distribution times `temperature`, decoded. Image `i` depends on `seed` and `i` alone.
     pub fn sample(&self, count: usize, temperature: f32, seed: u64, call: &Call) -> Result<Images> {
         if count == 0 {
             return Err(Error::option("count", "a whole number above 0", count));
@@ -400,10 +458,11 @@ impl FlowModel {
     /// The latents that [`FlowModel::sample`] decodes.
     pub(crate) fn sample_latents(&self, count: usize, temperature: f32, seed: u64) -> Result<Latents> {
         check_temperature(temperature)?;
-        let dims = self.config().image().dims();
+        let (dims, distribution) = (self.config().image().dims(), self.config().latent_distribution());
         let mut data = vec![0.0; count * dims];
         for (image, row) in data.chunks_exact_mut(dims).enumerate() {
-            Key { seed, purpose: Purpose::Sample, step: 0, image: image as u64 }.stream().fill_normal(temperature, row);
+            let mut stream = Key { seed, purpose: Purpose::Sample, step: 0, image: image as u64 }.stream();
+            distribution.fill(&mut stream, temperature, row);
         }
         Ok(Latents { data, count, dims })
     }
@@ -503,6 +562,15 @@ pub(crate) fn read_checkpoint(folder: &Path, device: &burn::tensor::Device) -> R
 /// Images worked on at once.
 fn default_batch(config: &ModelConfig) -> usize {
     (DEFAULT_BATCH_VALUES / config.image().dims()).clamp(1, DEFAULT_BATCH)
+}
+
+/// What a model says of images.
+#[derive(Default)]
+struct Scores {
+    /// Of each image, nats.
+    log_probs: Vec<f64>,
+    /// The class that the classifier takes each image for; empty without one.
+    classes: Vec<u32>,
 }
 
 /// A model in training, until dropped.

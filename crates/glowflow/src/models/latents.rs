@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use super::direction::check_direction;
 use crate::error::{Error, Result};
-use crate::random::{Key, Purpose};
+use crate::random::{Key, Purpose, Stream};
 
 /// The latents of a batch, one row an image: every scale's part, finest first, flattened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Latents {
-    /// `count * dims` values; standard normal under the model.
+    /// `count * dims` values; under the model of the distribution that [`LatentScale`] names.
     pub data: Vec<f32>,
     /// Number of images.
     pub count: usize,
@@ -17,13 +17,34 @@ pub struct Latents {
     pub dims: usize,
 }
 
-/// Where a scale's part lies in a row of [`Latents`].
+/// How latents are distributed under their model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LatentDistribution {
+    /// Standard normal.
+    Normal,
+    /// Standard logistic: a NICE model's with that prior.
+    Logistic,
+}
+
+impl LatentDistribution {
+    /// Fills with draws, times `temperature`.
+    pub(super) fn fill(self, stream: &mut Stream, temperature: f32, values: &mut [f32]) {
+        match self {
+            Self::Normal => stream.fill_normal(temperature, values),
+            Self::Logistic => stream.fill_logistic(temperature, values),
+        }
+    }
+}
+
+/// Where a scale's part lies in a row of [`Latents`], and what it is drawn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LatentScale {
     /// First value.
     pub offset: usize,
     /// Height, width and channels.
     pub shape: [usize; 3],
+    /// Of its values.
+    pub distribution: LatentDistribution,
 }
 
 impl LatentScale {
@@ -114,7 +135,8 @@ impl Latents {
         for (image, row) in drawn.data.chunks_exact_mut(self.dims).enumerate() {
             for &scale in scales {
                 let key = Key { seed, purpose: Purpose::Resample, step: scale as u64, image: image as u64 };
-                key.stream().fill_normal(temperature, &mut row[layout[scale].range()]);
+                let LatentScale { distribution, .. } = layout[scale];
+                distribution.fill(&mut key.stream(), temperature, &mut row[layout[scale].range()]);
             }
         }
         Ok(drawn)
@@ -136,14 +158,14 @@ impl Latents {
 
 /// The scales follow on one another and fill a row.
 fn check_layout(layout: &[LatentScale], dims: usize) -> Result<()> {
-    let end = layout.iter().try_fold(0usize, |end, &LatentScale { offset, shape: [height, width, channels] }| {
+    let end = layout.iter().try_fold(0usize, |end, &LatentScale { offset, shape: [height, width, channels], .. }| {
         let size = height.checked_mul(width)?.checked_mul(channels)?;
         if offset == end { end.checked_add(size) } else { None }
     });
     if end == Some(dims) {
         return Ok(());
     }
-    let received = layout.iter().map(|LatentScale { offset, shape: [h, w, c] }| format!("{h}x{w}x{c} at {offset}"));
+    let received = layout.iter().map(|LatentScale { offset, shape: [h, w, c], .. }| format!("{h}x{w}x{c} at {offset}"));
     let expected = format!("parts that follow on one another and fill a row of {dims}");
     Err(Error::shape("latents.scales", expected, received.collect::<Vec<_>>().join(", ")))
 }
@@ -184,11 +206,11 @@ fn spherical(a: &[f32], b: &[f32], t: f64) -> (f64, f64) {
 mod tests {
     use super::*;
 
-    const LAYOUT: [LatentScale; 3] = [
-        LatentScale { offset: 0, shape: [2, 2, 2] },
-        LatentScale { offset: 8, shape: [1, 1, 4] },
-        LatentScale { offset: 12, shape: [1, 1, 8] },
-    ];
+    const fn normal(offset: usize, shape: [usize; 3]) -> LatentScale {
+        LatentScale { offset, shape, distribution: LatentDistribution::Normal }
+    }
+
+    const LAYOUT: [LatentScale; 3] = [normal(0, [2, 2, 2]), normal(8, [1, 1, 4]), normal(12, [1, 1, 8])];
 
     fn latents(count: usize) -> Latents {
         Latents { data: (0..20 * count).map(|i| i as f32 + 0.5).collect(), count, dims: 20 }
@@ -255,7 +277,7 @@ mod tests {
 
     #[test]
     fn what_is_drawn_has_the_deviation_of_the_temperature() {
-        let layout = [LatentScale { offset: 0, shape: [8, 8, 4] }, LatentScale { offset: 256, shape: [4, 4, 16] }];
+        let layout = [normal(0, [8, 8, 4]), normal(256, [4, 4, 16])];
         let start = Latents { data: vec![9.0; 200 * 512], count: 200, dims: 512 };
         let drawn = start.resample(&layout, &[1], 0.5, 3).unwrap();
         let values: Vec<f64> = drawn.rows().flat_map(|row| &row[256..]).map(|&value| f64::from(value)).collect();
@@ -292,7 +314,7 @@ mod tests {
             let error = start.resample(&LAYOUT, &[0], temperature, 1).unwrap_err();
             assert!(error.to_string().contains("a number not below 0 for temperature"), "{error}");
         }
-        let of = |offset, shape| vec![LAYOUT[0], LatentScale { offset, shape }];
+        let of = |offset, shape| vec![LAYOUT[0], normal(offset, shape)];
         for layout in [
             vec![],
             LAYOUT[..2].to_vec(),

@@ -16,15 +16,23 @@ pub struct Evaluation {
     pub standard_error: f64,
     /// Images that were scored.
     pub images: usize,
+    /// Part of the images that the classifier takes for another class; where the model has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classification_error: Option<f64>,
 }
 
 impl Evaluation {
-    /// Of each image's bits per dimension.
-    pub(super) fn of(bits: &[f64]) -> Self {
+    /// Of each image's bits per dimension, and how many the classifier got wrong.
+    pub(super) fn of(bits: &[f64], misclassified: Option<usize>) -> Self {
         let count = bits.len() as f64;
         let mean = bits.iter().sum::<f64>() / count;
         let variance = bits.iter().map(|b| (b - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
-        Self { bits_per_dim: mean, standard_error: (variance / count).sqrt(), images: bits.len() }
+        Self {
+            bits_per_dim: mean,
+            standard_error: (variance / count).sqrt(),
+            images: bits.len(),
+            classification_error: misclassified.map(|wrong| wrong as f64 / count),
+        }
     }
 }
 
@@ -45,6 +53,14 @@ pub(super) fn log_mean_exp(draws: &[f64]) -> f64 {
         return largest;
     }
     largest + (draws.iter().map(|d| (d - largest).exp()).sum::<f64>() / draws.len() as f64).ln()
+}
+
+/// Probabilities in proportion to the exponentials.
+pub(super) fn normalized(logs: &[f64]) -> Vec<f64> {
+    let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let each: Vec<f64> = logs.iter().map(|log| (log - largest).exp()).collect();
+    let sum: f64 = each.iter().sum();
+    each.into_iter().map(|each| each / sum).collect()
 }
 
 #[cfg(test)]

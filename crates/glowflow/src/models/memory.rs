@@ -77,7 +77,7 @@ pub fn check(config: &ModelConfig) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::{CouplingKind, GlowConfig};
+    use super::super::config::{CouplingKind, GlowConfig, NiceConfig};
     use super::*;
     use crate::images::ImageShape;
 
@@ -100,6 +100,17 @@ mod tests {
             let config = GlowConfig { depth: 8, hidden, edge_bias: true, ..GlowConfig::default() };
             assert_eq!(parameter_count(&config.into()), count);
         }
+        assert_eq!(parameter_count(&NiceConfig::default().into()), 19_158_352);
+    }
+
+    #[test]
+    fn conditional_counts_are_those_of_the_original_models() {
+        let of = |depth, classes| {
+            let (coupling, classes) = (CouplingKind::Additive, Some(classes));
+            let config = GlowConfig { depth, coupling, edge_bias: true, classes, ..GlowConfig::default() };
+            parameter_count(&GlowConfig { classifier_weight: 0.01, ..config }.into())
+        };
+        assert_eq!((of(32, 10), of(48, 1000)), (38_397_320, 57_695_876));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The layers of a model, known before any is made.
 
-use super::config::{GlowConfig, ModelConfig};
+use super::config::{GlowConfig, ModelConfig, NiceConfig};
 use crate::layers::PermutationKind;
 
 /// A layer of a model.
@@ -31,6 +31,7 @@ pub struct Held {
 pub fn layers(config: &ModelConfig) -> Vec<LayerInfo> {
     match config {
         ModelConfig::Glow(config) => glow_layers(config),
+        ModelConfig::Nice(config) => nice_layers(config),
     }
 }
 
@@ -74,6 +75,24 @@ fn glow_layers(config: &GlowConfig) -> Vec<LayerInfo> {
     }
     let top = config.top();
     add("top".into(), top.shape, top.parameters() as u64, nothing);
+    layers
+}
+
+fn nice_layers(config: &NiceConfig) -> Vec<LayerInfo> {
+    let dims = config.image.dims();
+    let (half, width, hidden) = (dims as u64 / 2, config.hidden as u64, config.layers as u64);
+    let row = |path: String, parameters: u64, held: Held| LayerInfo { path, shape: [1, 1, dims], parameters, held };
+    // What a layer needs its input alone for, or that and the input's gradient.
+    let whole = 2 * half;
+    let elementwise = Held { stored: whole, input: whole, working: 2 * whole };
+    // The coupling's input, the net's output and its hidden layers.
+    let stored = whole + half + hidden * width;
+    let coupling = Held { stored, input: whole, working: 2 * stored };
+    let net = (half + 1) * width + (hidden - 1) * (width + 1) * width + (width + 1) * half;
+    let mut layers = vec![row("tile".into(), 0, Held::default()), row("input".into(), 0, elementwise)];
+    layers.extend((0..config.couplings).map(|index| row(format!("couplings.{index}"), net, coupling)));
+    layers.push(row("scale".into(), whole, elementwise));
+    layers.push(row("top".into(), 0, Held::default()));
     layers
 }
 

@@ -5,6 +5,7 @@ use burn::tensor::activation::log_softmax;
 
 use super::Labels;
 use crate::flow::accumulator;
+use crate::kernels::host::read;
 
 /// The logits of each class. Shape `[batch, classes]`.
 #[derive(Debug, Clone)]
@@ -19,6 +20,14 @@ impl ClassScores {
         let [batch, _] = self.logits.dims();
         let of_label = log_softmax(self.logits.clone(), 1) * labels.one_hot.clone().cast(self.logits.dtype());
         of_label.sum_dim(1).reshape([batch]).cast(accumulator(&self.logits.device()))
+    }
+
+    /// The class of the largest logit of each example, the first of several.
+    pub fn most_likely(&self) -> Vec<u32> {
+        let [_, classes] = self.logits.dims();
+        let of_row = |row: &[f32]| (0..classes).reduce(|best, class| if row[class] > row[best] { class } else { best });
+        let values: Vec<f32> = read(self.logits.clone());
+        values.chunks_exact(classes).map(|row| of_row(row).unwrap_or_default() as u32).collect()
     }
 
     /// Gradient of the logits from the cotangent of [`ClassScores::log_prob`], `[batch]`.

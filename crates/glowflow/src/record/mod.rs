@@ -36,7 +36,7 @@ const PLOT_PART: u32 = 100;
 /// - `config.json`: the settings.
 /// - `metrics.jsonl`: each [`TrainEvent`] as a line of JSON, with its `time` in seconds since the Unix epoch.
 /// - `events.out.tfevents.*`: the same for TensorBoard, a file for each start: `loss`, `gradient_norm`,
-///   `learning_rate`, `images_per_second`, `evaluation/bits_per_dim`, and the samples as images.
+///   `learning_rate`, `images_per_second`, `evaluation/bits_per_dim`, `evaluation/classification_error`, and the samples as images.
 /// - `loss.svg` and `loss.png`: the loss, its running mean and the evaluations.
 ///
 /// Steps are written once a second, everything else at once, and what remains when this is dropped.
@@ -180,7 +180,9 @@ impl Recorder {
             }
             TrainEvent::EvaluationEnd { step, evaluation } => {
                 let bits = evaluation.bits_per_dim;
-                self.events.append(&tensorboard::scalars(time, *step, &[("evaluation/bits_per_dim", bits)]));
+                let error = evaluation.classification_error.map(|error| ("evaluation/classification_error", error));
+                let scalars: Vec<_> = std::iter::once(("evaluation/bits_per_dim", bits)).chain(error).collect();
+                self.events.append(&tensorboard::scalars(time, *step, &scalars));
                 self.curves.held_out.push(*step, bits, 1);
                 self.changed = true;
             }
@@ -302,7 +304,12 @@ mod tests {
     }
 
     fn evaluation(step: u64) -> TrainEvent {
-        let evaluation = Evaluation { bits_per_dim: 4.0 + 16.0 / step as f64, standard_error: 0.5, images: 3 };
+        let evaluation = Evaluation {
+            bits_per_dim: 4.0 + 16.0 / step as f64,
+            standard_error: 0.5,
+            images: 3,
+            classification_error: None,
+        };
         TrainEvent::EvaluationEnd { step, evaluation }
     }
 

@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn events_are_shaped_as_the_api_says() {
-        let evaluation = Evaluation { bits_per_dim: 2.0, standard_error: 0.1, images: 3 };
+        let evaluation = Evaluation { bits_per_dim: 2.0, standard_error: 0.1, images: 3, classification_error: None };
         let event = serde_json::to_value(TrainEvent::EvaluationEnd { step: 5, evaluation }).unwrap();
         assert_eq!(event["type"], "evaluation-end");
         assert_eq!(event["bitsPerDim"], 2.0);

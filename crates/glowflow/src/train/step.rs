@@ -56,8 +56,8 @@ pub struct Trainer {
 /// A batch that has been run.
 struct RunBatch {
     batch: PrefetchedBatch,
-    /// Shape `[batch]`.
-    log_probs: Tensor<1>,
+    /// What the step raises, nats. Shape `[batch]`.
+    objectives: Tensor<1>,
     /// Whether the loss is; true on a GPU, where that is not looked at.
     finite: bool,
     /// What its batch normalisations saw.
@@ -85,7 +85,8 @@ enum Norm {
 pub struct StepOutcome {
     /// Its count, from 1.
     pub step: u64,
-    /// Bits per dimension of its images, before the update.
+    /// Bits per dimension of its images, before the update; with a classifier, and the bits of their classes times the
+    /// classifier's weight.
     pub loss: f64,
     /// Norm of the gradient, before clipping.
     pub gradient_norm: f64,
@@ -133,9 +134,9 @@ impl Trainer {
         let x = self.scaled(&batch, device);
         let chain = network.chain(&self.model, Mode::Training);
         let tape = self.forward(&chain, x.clone(), &batch, device)?;
-        let (log_probs, statistics) = (tape.log_prob.clone(), tape.statistics());
+        let (objectives, statistics) = (tape.objective.clone(), tape.statistics());
         // Where a look costs nothing: a backward pass of what is not finite would find other errors first.
-        let finite = !kernels::is_cpu(device) || self.loss(&read(log_probs.clone()), &batch).is_finite();
+        let finite = !kernels::is_cpu(device) || self.loss(&read(objectives.clone()), &batch).is_finite();
         let mut rebuild_error = None;
         if finite {
             let cotangent = self.cotangent(batch.indices.len(), device);
@@ -143,7 +144,7 @@ impl Trainer {
             let measured = self.activations == Activations::Constant && batch.step.is_multiple_of(REBUILD_CHECK);
             rebuild_error = measured.then(|| (rebuilt - x).abs().max());
         }
-        self.batches.push(RunBatch { batch, log_probs, finite, statistics, rebuild_error });
+        self.batches.push(RunBatch { batch, objectives, finite, statistics, rebuild_error });
         Ok(())
     }
 
@@ -230,7 +231,7 @@ impl Trainer {
         for RunBatch { batch, .. } in &at.batches {
             let x = self.scaled(batch, device);
             let tape = self.forward(&chain, x.clone(), batch, device)?;
-            if !self.loss(&read(tape.log_prob.clone()), batch).is_finite() {
+            if !self.loss(&read(tape.objective.clone()), batch).is_finite() {
                 return Ok(Error::NotFinite { what: "the loss".into(), step, layer: first_not_finite(&chain, x)? });
             }
             chain.backward(tape, &self.cotangent(batch.indices.len(), device), &mut gradients)?;
@@ -248,7 +249,7 @@ impl Trainer {
         training_batch(&batch.batch.images, &batch.indices, self.model.bits(), self.config.seed, batch.step, device)
     }
 
-    /// Of each image's log-probability: the loss is bits per dimension, the mean over all images of the step.
+    /// Of each image's objective: the loss is bits per dimension, the mean over all images of the step.
     fn cotangent(&self, count: usize, device: &Device) -> Tensor<1> {
         let weight = -1.0 / (self.config.images_per_step() as f64 * self.model.image().dims() as f64 * LN_2);
         Tensor::full([count], weight as f32, device)
@@ -262,7 +263,7 @@ impl Trainer {
     }
 
     fn device_clip(&mut self, norm: &Tensor<1>, batches: &[RunBatch]) -> Clip {
-        let losses = batches.iter().map(|batch| batch.log_probs.clone().sum().cast(norm.dtype()));
+        let losses = batches.iter().map(|batch| batch.objectives.clone().sum().cast(norm.dtype()));
         let everything = losses.fold(norm.clone(), |sum, loss| sum + loss);
         let sound = match self.sound.take() {
             Some(sound) => sound.bool_and(everything.is_finite()),
@@ -283,7 +284,7 @@ pub struct Outcomes {
     pub failed: Option<(u64, Error)>,
 }
 
-/// Everything that the steps have left on the device, in one read: of each step the log-probabilities, the norm where
+/// Everything that the steps have left on the device, in one read: of each step the objectives, the norm where
 /// it is there, the rebuild errors.
 fn read_back(steps: &[Unread]) -> Vec<f64> {
     let parts: Vec<Tensor<1>> = steps
@@ -293,9 +294,9 @@ fn read_back(steps: &[Unread]) -> Vec<f64> {
                 Norm::Device(norm) => Some(norm.clone()),
                 Norm::Host(_) => None,
             };
-            let log_probs = step.batches.iter().map(|batch| batch.log_probs.clone());
+            let log_probs = step.batches.iter().map(|batch| batch.objectives.clone());
             let errors = step.batches.iter().filter_map(|batch| batch.rebuild_error.clone());
-            let dtype = step.batches[0].log_probs.dtype();
+            let dtype = step.batches[0].objectives.dtype();
             log_probs.chain(norm).chain(errors).map(move |part| part.cast(dtype)).collect::<Vec<_>>()
         })
         .collect();

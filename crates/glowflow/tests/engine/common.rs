@@ -5,9 +5,11 @@ use std::io::Write;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device as BurnDevice, FloatDType, Tensor, TensorData};
 use glowflow::flow::Mode;
+use glowflow::layers::{ActNorm, LOG_SCALE_FACTOR};
 use glowflow::models::chain::Chain;
 use glowflow::models::glow::Glow;
 use glowflow::models::network::Network;
+use glowflow::priors::Labels;
 use glowflow::random::{Key, Purpose};
 use glowflow::store;
 use glowflow::{Device, FlowModel, GlowConfig, ImageShape, Images};
@@ -118,6 +120,19 @@ pub fn glow(config: &GlowConfig, deviation: f32) -> Glow {
     let mut glow = Glow::new(config, &BurnDevice::flex());
     glow.initialize(vec![scaled(&images(16, config.image, 3))]).expect("these images vary");
     perturbed(glow, deviation, 4)
+}
+
+/// The classes of a model in turn, for so many images.
+pub fn labels(config: &GlowConfig, count: usize, device: &BurnDevice) -> Option<Labels> {
+    let classes = config.classes?;
+    let labels: Vec<u32> = (0..count).map(|image| (image % classes) as u32).collect();
+    Some(Labels::new(&labels, classes, device))
+}
+
+/// An actnorm that multiplies by `e^by` more.
+pub fn scale_up(norm: &mut ActNorm, by: f32) {
+    let scale = norm.scale.take().expect("it has a scale");
+    norm.scale = Some(scale.map(|values| values.add_scalar(by / LOG_SCALE_FACTOR)));
 }
 
 /// A Glow model ready for inference.

@@ -6,17 +6,30 @@ use glowflow::flow::{Gradients, Mode, named_parameters};
 use glowflow::kernels::{Path, available_paths, force};
 use glowflow::models::chain::Chain;
 use glowflow::models::network::Network;
+use glowflow::priors::Labels;
 use glowflow::train::{Activations, Identity, Optimizer, Trainer, Weights};
-use glowflow::{GlowConfig, TrainConfig};
+use glowflow::{GlowConfig, Layout, TrainConfig};
 use rayon::ThreadPoolBuilder;
 
-use crate::common::{chain, glow, images, scaled, tiny, values};
+use crate::common::{chain, glow, images, labels, scaled, tiny, values};
 
 const IMAGES: usize = 7;
 
 /// Large enough for kernels to share out among threads; widths that are no multiple of a vector's.
 fn config() -> GlowConfig {
     GlowConfig { hidden: 72, edge_bias: true, ..tiny(16, 16, 3) }
+}
+
+/// [`config`], and what other layouts and classes add to it.
+fn configs() -> Vec<GlowConfig> {
+    let small = GlowConfig { hidden: 24, ..tiny(8, 8, 3) };
+    vec![
+        config(),
+        GlowConfig { layout: Layout::Rosinality, ..small.clone() },
+        GlowConfig { layout: Layout::Normflows, ..small.clone() },
+        GlowConfig { layout: Layout::Normflows, classes: Some(3), ..small.clone() },
+        GlowConfig { classes: Some(3), classifier_weight: 0.1, ..small },
+    ]
 }
 
 /// What `work` returns on each number of threads.
@@ -37,14 +50,18 @@ fn cpu_paths() -> impl Iterator<Item = Path> {
 }
 
 /// Each image's latents, log-probability and decoded pixels, with so many images at once.
-fn run(chain: &Chain, x: &Tensor<4>, batch: usize) -> Vec<[Vec<f64>; 3]> {
+fn run(config: &GlowConfig, chain: &Chain, x: &Tensor<4>, batch: usize) -> Vec<[Vec<f64>; 3]> {
     let [_, height, width, channels] = x.dims();
     let mut found = Vec::new();
     for start in (0..IMAGES).step_by(batch) {
         let count = batch.min(IMAGES - start);
         let part = x.clone().slice([start..start + count, 0..height, 0..width, 0..channels]);
-        let encoded = chain.encode(part, None).unwrap();
-        let back = values(chain.decode(encoded.latents.clone(), None).unwrap());
+        let labels = config.classes.map(|classes| {
+            let labels: Vec<u32> = (start..start + count).map(|image| (image % classes) as u32).collect();
+            Labels::new(&labels, classes, &BurnDevice::flex())
+        });
+        let encoded = chain.encode(part, labels.as_ref()).unwrap();
+        let back = values(chain.decode(encoded.latents.clone(), labels.as_ref()).unwrap());
         let latents: Vec<Vec<f64>> = encoded.latents.into_iter().map(values).collect();
         let log_prob = values(encoded.log_prob);
         for image in 0..count {
@@ -57,13 +74,16 @@ fn run(chain: &Chain, x: &Tensor<4>, batch: usize) -> Vec<[Vec<f64>; 3]> {
 
 #[test]
 fn an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
-    let config = config();
-    let chain = chain(&config, &glow(&config, 0.02));
+    configs().iter().for_each(same_bits_in_any_batch);
+}
+
+fn same_bits_in_any_batch(config: &GlowConfig) {
+    let chain = chain(config, &glow(config, 0.02));
     let x = scaled(&images(IMAGES, config.image, 5));
     for path in cpu_paths() {
-        let alone = force(path, || run(&chain, &x, 1));
+        let alone = force(path, || run(config, &chain, &x, 1));
         for batch in [1, 2, 5, 7] {
-            for (threads, found) in on_threads(path, || run(&chain, &x, batch)).into_iter().enumerate() {
+            for (threads, found) in on_threads(path, || run(config, &chain, &x, batch)).into_iter().enumerate() {
                 for (image, (found, alone)) in found.iter().zip(&alone).enumerate() {
                     for (what, (found, alone)) in ["latents", "log_prob", "pixels"].iter().zip(found.iter().zip(alone))
                     {
@@ -81,16 +101,19 @@ fn an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
 
 #[test]
 fn gradients_are_the_same_bits_on_any_number_of_threads() {
-    let config = config();
-    let glow = glow(&config, 0.02);
+    configs().iter().for_each(same_gradients);
+}
+
+fn same_gradients(config: &GlowConfig) {
+    let glow = glow(config, 0.02);
     let x = scaled(&images(IMAGES, config.image, 5));
     let cotangent = Tensor::full([IMAGES], -0.01, &BurnDevice::flex());
     for path in cpu_paths() {
         for activations in [Activations::Stored, Activations::Inputs, Activations::Constant] {
             let found = on_threads(path, || {
-                let chain = glow.chain(&config, Mode::Training);
+                let chain = glow.chain(config, Mode::Training);
                 let mut gradients = Gradients::default();
-                let tape = chain.forward(x.clone(), None, activations).unwrap();
+                let tape = chain.forward(x.clone(), labels(config, IMAGES, &BurnDevice::flex()), activations).unwrap();
                 chain.backward(tape, &cotangent, &mut gradients).unwrap();
                 let parameters = named_parameters(&glow);
                 let of = |parameter: &glowflow::flow::NamedParameter| gradients.get(parameter.id).cloned().map(values);

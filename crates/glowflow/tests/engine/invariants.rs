@@ -1,17 +1,18 @@
 //! Numbers that are known in advance.
 
+use std::collections::HashMap;
 use std::f64::consts::{LN_2, TAU};
 
 use burn::tensor::{Device as BurnDevice, Tensor, TensorData};
 use glowflow::flow::{Invertible, Layer, Mode, named_parameters};
 use glowflow::kernels::coupling::{self, Kind};
 use glowflow::kernels::{available_paths, conv, force};
-use glowflow::layers::{ActNorm, CouplingConfig, FlowStep, Mix, Permutation, PermutationKind, Rearrange};
+use glowflow::layers::{ActNorm, CouplingConfig, Mix, Permutation, PermutationKind, Rearrange, ScaleForm, StepConfig};
 use glowflow::models::glow::Glow;
 use glowflow::models::memory::parameter_count;
 use glowflow::models::structure::layers;
-use glowflow::nets::ConvNet;
-use glowflow::{Call, CouplingKind, GlowConfig, ImageShape, Images, Noise, Pixels, ScaleKind};
+use glowflow::nets::{ConvNet, NetForm};
+use glowflow::{Call, CouplingKind, GlowConfig, ImageShape, Images, Layout, Noise, Pixels, ScaleKind};
 
 use crate::common::{chain, cpu, images, loaded, model, normal, scaled, tiny, values};
 
@@ -31,7 +32,7 @@ fn a_coupling_that_starts_at_zero_has_the_log_det_of_its_constant_scale() {
     let sigmoid = -((-2.0f64).exp().ln_1p());
     close(sigmoid, -0.126_928_0, 1e-7, "-softplus(-2)");
     for (kind, each) in [(Kind::Sigmoid, sigmoid), (Kind::Additive, 0.0), (Kind::Bounded, 0.0)] {
-        let config = CouplingConfig { kind, channels: 12, size: [2, 4], hidden: 16, edge_bias: true };
+        let config = CouplingConfig { kind, channels: 12, size: [2, 4], hidden: 16, form: NetForm::of_paper(true) };
         let coupling = config.init(1, 0, &device).prepare("coupling", Mode::Evaluation).unwrap();
         let x = normal(shape, 1, &device);
         for path in available_paths() {
@@ -62,7 +63,7 @@ fn assert_normalized(activations: Tensor<4>, what: &str) {
     }
 }
 
-/// `(x W + bias) exp(3 log_scale)` of a hidden layer, by another convolution kernel than the net's own.
+/// `(x W + bias) s` of a hidden layer, by another convolution kernel than the net's own.
 fn hidden_layer(x: &Tensor<4>, weight: Tensor<2>, norm: &ActNorm) -> Tensor<4> {
     let ([.., inputs], [rows, hidden]) = (x.dims(), weight.dims());
     let per_channel = |values: Tensor<1>| values.reshape([1, 1, 1, hidden]);
@@ -78,9 +79,16 @@ fn hidden_layer(x: &Tensor<4>, weight: Tensor<2>, norm: &ActNorm) -> Tensor<4> {
 
 #[test]
 fn actnorms_give_mean_0_and_variance_1_on_the_data_that_set_them() {
+    for scale in [ScaleForm::ThirdOfLog, ScaleForm::Log, ScaleForm::Linear] {
+        assert_set_from_data(scale);
+    }
+}
+
+fn assert_set_from_data(scale: ScaleForm) {
     let device = BurnDevice::flex();
-    let config = CouplingConfig { kind: Kind::Sigmoid, channels: 8, size: [4, 3], hidden: 10, edge_bias: false };
-    let mut step = FlowStep::new(PermutationKind::Reverse, config, 1, 0, &device);
+    let form = NetForm { hidden_scale: Some(scale), ..NetForm::of_paper(false) };
+    let coupling = CouplingConfig { kind: Kind::Sigmoid, channels: 8, size: [4, 3], hidden: 10, form };
+    let mut step = StepConfig { scale, permutation: PermutationKind::Reverse, coupling }.init(1, 0, &device);
     let lopsided = |batch, seed| normal([batch, 4, 3, 8], seed, &device).mul_scalar(7.0).add_scalar(100.0);
     // Uneven parts: each counts by its images.
     let parts: Vec<Tensor<4>> = vec![lopsided(5, 1), lopsided(1, 2), lopsided(2, 3)];
@@ -102,8 +110,9 @@ fn a_new_1x1_convolution_is_a_rotation() {
     for kind in [PermutationKind::Conv1x1, PermutationKind::Conv1x1Lu] {
         for channels in [4, 12, 48, 96] {
             let permutation = Permutation::new(kind, channels, 7, 3, &device);
-            let mix =
-                Mix { actnorm: ActNorm::new(channels, &device), permutation }.prepare("mix", Mode::Evaluation).unwrap();
+            let mix = Mix { actnorm: ActNorm::new(channels, Some(ScaleForm::ThirdOfLog), &device), permutation }
+                .prepare("mix", Mode::Evaluation)
+                .unwrap();
             // Pixel j is unit vector j, so that the image is the transposed matrix.
             let units = Tensor::<2>::eye(channels, &device).reshape([1, 1, channels, channels]);
             let out = mix.forward(units);
@@ -145,23 +154,69 @@ fn latents_are_as_many_as_pixels_and_lie_where_latent_scales_say() {
 
 #[test]
 fn parameters_are_as_many_as_counted_before_a_model_is_made() {
+    let image = ImageShape { height: 8, width: 16, channels: 3 };
+    let base = GlowConfig { levels: 3, image, ..tiny(8, 16, 3) };
     for permutation in PERMUTATIONS {
         for coupling in [CouplingKind::Affine, CouplingKind::Additive] {
             for (edge_bias, learn_top) in [(false, false), (false, true), (true, false), (true, true)] {
-                let image = ImageShape { height: 8, width: 16, channels: 3 };
-                let config =
-                    GlowConfig { levels: 3, permutation, coupling, edge_bias, learn_top, image, ..tiny(8, 16, 3) };
-                let parameters = named_parameters(&Glow::new(&config, &BurnDevice::flex()));
-                let found: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
-                assert_eq!(found as u64, parameter_count(&config.clone().into()), "{config:?}");
-                for layer in layers(&config.clone().into()) {
-                    let inside = parameters.iter().filter(|p| p.name.starts_with(&format!("{}.", layer.path)));
-                    let found: usize = inside.map(|p| p.shape.iter().product::<usize>()).sum();
-                    assert_eq!(found as u64, layer.parameters, "{} of {config:?}", layer.path);
-                }
+                counted(&GlowConfig { permutation, coupling, edge_bias, learn_top, ..base.clone() });
             }
         }
     }
+    for layout in [Layout::Glow, Layout::Rosinality, Layout::Chaiyujin, Layout::Normflows] {
+        for (classes, classifier_weight) in [(None, 0.0), (Some(5), 0.0), (Some(5), 0.1)] {
+            for learn_top in [false, true] {
+                counted(&GlowConfig { layout, classes, classifier_weight, learn_top, ..base.clone() });
+            }
+        }
+    }
+}
+
+fn counted(config: &GlowConfig) {
+    let parameters = named_parameters(&Glow::new(config, &BurnDevice::flex()));
+    let found: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
+    assert_eq!(found as u64, parameter_count(&config.clone().into()), "{config:?}");
+    for layer in layers(&config.clone().into()) {
+        let inside = parameters.iter().filter(|p| p.name.starts_with(&format!("{}.", layer.path)));
+        let found: usize = inside.map(|p| p.shape.iter().product::<usize>()).sum();
+        assert_eq!(found as u64, layer.parameters, "{} of {config:?}", layer.path);
+    }
+}
+
+/// The names and shapes that an importer writes.
+#[test]
+fn a_layout_has_the_parameters_of_its_project() {
+    let of = |layout, classes| {
+        let permutation = PermutationKind::Conv1x1;
+        let config = GlowConfig { layout, classes, permutation, depth: 1, ..tiny(4, 4, 1) };
+        let glow = Glow::new(&config, &BurnDevice::flex());
+        let lu = glow.levels.iter().map(|level| level.steps[0].mix.permutation.signs.is_some()).collect::<Vec<_>>();
+        let shapes: HashMap<String, Vec<usize>> =
+            named_parameters(&glow).into_iter().map(|p| (p.name, p.shape)).collect();
+        (lu, shapes)
+    };
+    let net = "levels.0.steps.0.coupling.net";
+    let (lu, glow) = of(Layout::Glow, None);
+    assert_eq!(lu, [false, false]);
+    assert_eq!(glow[&format!("{net}.first.norm.scale")], [8]);
+    assert_eq!(glow[&format!("{net}.last.log_scale")], [4]);
+    let (lu, rosinality) = of(Layout::Rosinality, None);
+    assert_eq!(lu, [false, true], "the last level has the PLU form, whatever is asked for");
+    assert!(!rosinality.contains_key(&format!("{net}.first.norm.scale")));
+    assert_eq!(rosinality["levels.0.steps.0.mix.actnorm.scale"], [4]);
+    assert_eq!(rosinality["levels.0.split.prior.weight"], [2, 36]);
+    let (_, normflows) = of(Layout::Normflows, None);
+    assert!(!normflows.contains_key(&format!("{net}.last.log_scale")));
+    for (place, channels) in [("levels.0.split", 2), ("top", 8)] {
+        for name in ["loc", "loc_logs", "log_scale", "log_scale_logs"] {
+            assert_eq!(normflows[&format!("{place}.normal.{name}")], [channels]);
+        }
+    }
+    let (_, conditional) = of(Layout::Normflows, Some(3));
+    assert_eq!(conditional["levels.0.split.normal.mean"], [3, 2, 2, 2]);
+    assert_eq!(conditional["top.normal.log_deviation"], [3, 1, 1, 8]);
+    let (_, conditional) = of(Layout::Chaiyujin, Some(3));
+    assert_eq!(conditional["top.classes.weight"], [16, 3]);
 }
 
 /// The bits per dimension of an identity flow on all pixel values of so many bits, each as often.

@@ -3,10 +3,14 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device as BurnDevice, FloatDType, Gradients as TapeGradients, Tensor, TensorData};
-use glowflow::flow::{Cotangent, Gradients, Invertible, Layer, Mode, Output, named_parameters};
+use glowflow::flow::{Cotangent, Gradients, Invertible, Layer, Mode, ModulePath, Output, named_parameters};
 use glowflow::kernels::coupling::Kind;
 use glowflow::kernels::{Path, available_paths, force};
-use glowflow::layers::{ActNorm, Coupling, CouplingConfig, FlowStep, Mix, Permutation, PermutationKind};
+use glowflow::layers::{
+    ActNorm, AdditiveCoupling, Coupling, CouplingConfig, Mix, Permutation, PermutationKind, ScaleForm, Scaling,
+    StepConfig, Whitening, WhiteningKind,
+};
+use glowflow::nets::{MlpConfig, NetForm, Padding};
 use nalgebra::DMatrix;
 
 use crate::common::{double, normal, perturbed, relative_error, values, wgpu_device};
@@ -33,21 +37,33 @@ fn cases() -> Vec<Case> {
     let kinds = [Kind::Additive, Kind::Sigmoid, Kind::Bounded];
     let permutations =
         [PermutationKind::Conv1x1Lu, PermutationKind::Conv1x1, PermutationKind::Shuffle, PermutationKind::Reverse];
-    let mix = |kind, channels: usize| Mix {
-        actnorm: ActNorm::new(channels, &device),
+    let mix = |kind, channels: usize, scale| Mix {
+        actnorm: ActNorm::new(channels, Some(scale), &device),
         permutation: Permutation::new(kind, channels, 3, 1, &device),
     };
     for kind in permutations {
         for shape in [[3, 2, 3, 4], [5, 3, 5, 12], [2, 4, 4, 24], [3, 2, 2, 48], [1, 2, 1, 96]] {
-            case(format!("mix {kind:?}"), Box::new(perturbed(mix(kind, shape[3]), 0.1, 1)), shape);
+            case(
+                format!("mix {kind:?}"),
+                Box::new(perturbed(mix(kind, shape[3], ScaleForm::ThirdOfLog), 0.1, 1)),
+                shape,
+            );
+        }
+        for scale in [ScaleForm::Log, ScaleForm::Linear] {
+            let layer = perturbed(mix(kind, 12, scale), 0.1, 1);
+            case(format!("mix {kind:?} {scale:?}"), Box::new(layer), [2, 2, 2, 12]);
         }
     }
-    let coupling = |kind, [_, height, width, channels]: [usize; 4], hidden, edge_bias| CouplingConfig {
+    // Scales of either sign, as rosinality's code may have come to.
+    let mut negative = mix(PermutationKind::Conv1x1Lu, 4, ScaleForm::Linear);
+    negative.actnorm.scale = negative.actnorm.scale.map(|scale| scale.map(|values| values.mul_scalar(-1.5)));
+    case("mix of negative scales".into(), Box::new(perturbed(negative, 0.1, 1)), [2, 2, 3, 4]);
+    let coupling = |kind, [_, height, width, channels]: [usize; 4], hidden, form| CouplingConfig {
         kind,
         channels,
         size: [height, width],
         hidden,
-        edge_bias,
+        form,
     };
     for kind in kinds {
         for edge in [false, true] {
@@ -59,7 +75,7 @@ fn cases() -> Vec<Case> {
                 ([2, 4, 3, 48], 64),
                 ([2, 2, 2, 96], 70),
             ] {
-                let layer: Coupling = coupling(kind, shape, hidden, edge).init(3, 1, &device);
+                let layer: Coupling = coupling(kind, shape, hidden, NetForm::of_paper(edge)).init(3, 1, &device);
                 case(
                     format!("coupling {kind:?} edge {edge} hidden {hidden}"),
                     Box::new(perturbed(layer, 0.1, 2)),
@@ -69,14 +85,42 @@ fn cases() -> Vec<Case> {
         }
     }
     for (shape, hidden) in [([2, 8, 8, 12], 512), ([3, 3, 5, 12], 96)] {
-        let layer = coupling(Kind::Sigmoid, shape, hidden, false).init(3, 1, &device);
+        let layer = coupling(Kind::Sigmoid, shape, hidden, NetForm::of_paper(false)).init(3, 1, &device);
         case(format!("coupling of width {hidden}"), Box::new(perturbed(layer, 0.02, 2)), shape);
+    }
+    let plain = NetForm { hidden_scale: None, ..NetForm::of_paper(false) };
+    for form in [
+        NetForm { hidden_scale: Some(ScaleForm::Log), ..plain },
+        NetForm { last_padding: Padding::Ones, ..plain },
+        NetForm { last_scaled: false, ..plain },
+        NetForm { first_padding: Padding::Edge, last_padding: Padding::Ones, last_scaled: false, ..plain },
+    ] {
+        for kind in [Kind::Additive, Kind::Sigmoid] {
+            let shape = [3, 3, 4, 4];
+            let layer = coupling(kind, shape, 33, form).init(3, 1, &device);
+            case(format!("coupling {kind:?} of {form:?}"), Box::new(perturbed(layer, 0.1, 2)), shape);
+        }
     }
     for kind in kinds {
         for permutation in permutations {
             let shape = [3, 2, 3, 8];
-            let step = FlowStep::new(permutation, coupling(kind, shape, 12, true), 9, 0, &device);
+            let coupling = coupling(kind, shape, 12, NetForm::of_paper(true));
+            let step = StepConfig { scale: ScaleForm::ThirdOfLog, permutation, coupling }.init(9, 0, &device);
             case(format!("step {permutation:?} {kind:?}"), Box::new(perturbed(step, 0.1, 4)), shape);
+        }
+    }
+    for (batch, half, hidden, layers) in [(1, 2, 7, 1), (3, 9, 33, 3), (5, 24, 16, 2), (150, 50, 130, 2)] {
+        let net = MlpConfig { inputs: half, hidden, layers, outputs: half }.init(3, 1, &device);
+        let layer = perturbed(AdditiveCoupling { net }, 0.2, 5);
+        case(format!("additive coupling, {layers} x {hidden}"), Box::new(layer), [batch, 1, 1, 2 * half]);
+    }
+    for dims in [2, 48, 130] {
+        case("scaling".into(), Box::new(perturbed(Scaling::new(dims, &device), 0.5, 6)), [3, 1, 1, dims]);
+        for kind in [WhiteningKind::None, WhiteningKind::Approximate, WhiteningKind::Zca] {
+            let mut layer = Whitening::new(kind, dims, &device);
+            let spread = normal([1, 1, 1, dims], 7, &device).exp();
+            layer.set_from(&[normal([2 * dims, 1, 1, dims], 8, &device) * spread], "layer").unwrap();
+            case(format!("whitening {kind:?}"), Box::new(layer), [4, 1, 1, dims]);
         }
     }
     cases
@@ -154,15 +198,27 @@ impl Truth {
 
 /// Each parameter's gradient in the order of [`named_parameters`]; empty where it has none.
 pub fn by_autodiff<M: Module>(module: &M, tape: &TapeGradients) -> Vec<Vec<f64>> {
-    struct Visitor<'a>(&'a TapeGradients, Vec<Vec<f64>>);
+    struct Visitor<'a> {
+        tape: &'a TapeGradients,
+        path: ModulePath,
+        gradients: Vec<Vec<f64>>,
+    }
     impl ModuleVisitor for Visitor<'_> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _name: &str, container: &str) {
+            self.path.exit(container);
+        }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.push(param.val().grad(self.0).map_or_else(Vec::new, values));
+            if self.path.is_trained() {
+                self.gradients.push(param.val().grad(self.tape).map_or_else(Vec::new, values));
+            }
         }
     }
-    let mut visitor = Visitor(tape, Vec::new());
+    let mut visitor = Visitor { tape, path: ModulePath::default(), gradients: Vec::new() };
     module.visit(&mut visitor);
-    visitor.1
+    visitor.gradients
 }
 
 /// The layer on one device, by one path, against the truth.
@@ -229,13 +285,10 @@ pub fn log_abs_det_of(x: &[f64], f: impl Fn(&[f64]) -> Vec<f64>) -> f64 {
 fn a_path_that_is_forced_is_the_path_that_runs() {
     let device = BurnDevice::flex();
     let x = normal([2, 4, 4, 12], 1, &device);
-    let step = FlowStep::new(
-        PermutationKind::Conv1x1,
-        CouplingConfig { kind: Kind::Sigmoid, channels: 12, size: [4, 4], hidden: 64, edge_bias: false },
-        1,
-        0,
-        &device,
-    );
+    let form = NetForm::of_paper(false);
+    let coupling = CouplingConfig { kind: Kind::Sigmoid, channels: 12, size: [4, 4], hidden: 64, form };
+    let step = StepConfig { scale: ScaleForm::ThirdOfLog, permutation: PermutationKind::Conv1x1, coupling };
+    let step = step.init(1, 0, &device);
     let step = perturbed(step, 0.1, 3).prepare("step", Mode::Evaluation).unwrap();
     let bits = |path| force(path, || values(step.forward(x.clone()).z));
     let composed = bits(Path::Composed);

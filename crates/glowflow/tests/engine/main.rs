@@ -1,5 +1,6 @@
 //! What the engine promises, tested through its public API. One binary: burn is linked once.
 
+mod classes;
 mod common;
 mod determinism;
 mod distribution;
@@ -9,6 +10,7 @@ mod invariants;
 mod laws;
 mod memory;
 mod models;
+mod nice;
 mod peak;
 mod pytorch;
 mod training;

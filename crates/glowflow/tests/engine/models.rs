@@ -8,17 +8,18 @@ use burn::module::Module;
 use burn::tensor::{DType, Device as BurnDevice, FloatDType, Tensor, TensorData};
 use glowflow::data::InMemory;
 use glowflow::flow::{Gradients, Mode, named_parameters};
-use glowflow::layers::{LOG_SCALE_FACTOR, PermutationKind};
+use glowflow::layers::PermutationKind;
 use glowflow::models::glow::Glow;
 use glowflow::random::{Key, Purpose};
 use glowflow::train::Activations;
 use glowflow::{
-    Call, CouplingKind, Dequantize, Error, FloatImages, FlowModel, GlowConfig, ImageShape, Images, InterpolationPath,
-    Latents, Noise, Pixels, ScaleKind,
+    Call, ClassLabels, CouplingKind, Dequantize, Error, FloatImages, FlowModel, GlowConfig, ImageShape, Images,
+    InterpolationPath, Latents, Layout, Noise, Pixels, ScaleKind,
 };
 
 use crate::common::{
-    chain, cpu, double, glow, images, loaded, model, normal, perturbed, relative_error, scaled, tiny, values,
+    chain, cpu, double, glow, images, labels, loaded, model, normal, perturbed, relative_error, scale_up, scaled, tiny,
+    values,
 };
 use crate::laws::{by_autodiff, log_abs_det_of};
 
@@ -27,11 +28,20 @@ const WAYS: [Activations; 3] = [Activations::Stored, Activations::Inputs, Activa
 /// Small models of every kind.
 fn kinds() -> Vec<GlowConfig> {
     let base = GlowConfig { edge_bias: true, ..tiny(4, 4, 1) };
+    let plain = GlowConfig { edge_bias: false, ..base.clone() };
+    let conditional = GlowConfig { classes: Some(3), ..plain.clone() };
     vec![
         base.clone(),
         GlowConfig { scale: ScaleKind::Bounded, permutation: PermutationKind::Conv1x1, ..base.clone() },
         GlowConfig { coupling: CouplingKind::Additive, permutation: PermutationKind::Shuffle, ..base.clone() },
-        GlowConfig { learn_top: false, edge_bias: false, permutation: PermutationKind::Reverse, ..base },
+        GlowConfig { learn_top: false, permutation: PermutationKind::Reverse, ..plain.clone() },
+        GlowConfig { layout: Layout::Rosinality, permutation: PermutationKind::Conv1x1, ..plain.clone() },
+        GlowConfig { layout: Layout::Chaiyujin, ..plain.clone() },
+        GlowConfig { layout: Layout::Normflows, ..plain.clone() },
+        GlowConfig { layout: Layout::Normflows, ..conditional.clone() },
+        conditional.clone(),
+        GlowConfig { levels: 1, classifier_weight: 0.5, ..conditional.clone() },
+        GlowConfig { learn_top: false, classifier_weight: 0.5, ..conditional },
     ]
 }
 
@@ -52,7 +62,8 @@ fn log_prob_is_the_noises_and_the_jacobians() {
         let x = values(scaled(&images(1, config.image, 6)));
         let run = |x: &[f64]| {
             let data = TensorData::new(x.to_vec(), [1, 4, 4, 1]);
-            chain.encode(Tensor::from_data(data, (&BurnDevice::flex(), DType::F64)), None).unwrap()
+            let (x, device) = (Tensor::from_data(data, (&BurnDevice::flex(), DType::F64)), BurnDevice::flex());
+            chain.encode(x, labels(&config, 1, &device).as_ref()).unwrap()
         };
         let noise_of = |x: &[f64]| run(x).latents.into_iter().flat_map(values).collect::<Vec<f64>>();
         let log_normal: f64 = noise_of(&x).iter().map(|z| -0.5 * (z * z + TAU.ln())).sum();
@@ -71,22 +82,31 @@ fn every_way_to_hold_activations_gives_autodiffs_gradients() {
         let cotangent = normal([3], 2, &plain);
         let tracked = double(glow.clone()).fork(&plain.clone().autodiff()).train();
         let wide = x.clone().cast(FloatDType::F64).autodiff().require_grad();
-        let log_prob = chain(&config, &tracked).encode(wide.clone(), None).unwrap().log_prob;
-        let tape = (log_prob * cotangent.clone().cast(FloatDType::F64).autodiff()).sum().backward();
+        let known = labels(&config, 3, &plain.clone().autodiff());
+        let encoded = chain(&config, &tracked).encode(wide.clone(), known.as_ref()).unwrap();
+        let objective = match (encoded.scores, known) {
+            (Some(scores), Some(known)) => {
+                // In nats, where the loss in bits per dimension counts the classifier's bits `classifier_weight` times.
+                let weight = config.classifier_weight * config.image.dims() as f64;
+                encoded.log_prob + scores.log_prob(&known).mul_scalar(weight)
+            }
+            _ => encoded.log_prob,
+        };
+        let tape = (objective * cotangent.clone().cast(FloatDType::F64).autodiff()).sum().backward();
         let (dx, gradients) = (values(wide.grad(&tape).unwrap()), by_autodiff(&tracked, &tape));
 
         let chain = glow.chain(&config, Mode::Training);
         let found = WAYS.map(|way| {
-            let tape = chain.forward(x.clone(), None, way).unwrap();
+            let tape = chain.forward(x.clone(), labels(&config, 3, &plain), way).unwrap();
             let mut found = Gradients::default();
             let back = chain.backward(tape, &cotangent, &mut found).unwrap();
             assert!(relative_error(&values(back.x), &values(x.clone())) < 1e-4, "{way:?}: the input");
-            assert!(relative_error(&values(back.dx), &dx) < 1e-3, "{way:?}: the input's gradient");
+            assert!(relative_error(&values(back.dx), &dx) < 1e-3, "{config:?}, {way:?}: the input's gradient");
             let mut of_each = Vec::new();
             for (parameter, truth) in named_parameters(&glow).iter().zip(&gradients) {
                 let found = found.get(parameter.id).map_or_else(Vec::new, |gradient| values(gradient.clone()));
                 let error = relative_error(&found, truth);
-                assert!(error < 1e-3, "{way:?}: the gradient of {} is off by {error:e}", parameter.name);
+                assert!(error < 1e-3, "{config:?}, {way:?}: the gradient of {} is off by {error:e}", parameter.name);
                 of_each.push(found);
             }
             of_each
@@ -113,8 +133,7 @@ fn the_probabilities_of_all_images_of_a_tiny_world_add_up_to_1() {
         let mut glow = Glow::new(&config, &BurnDevice::flex());
         // Values of deviation 0.06 become standard normal: hardly any mass lies outside of the pixels' range.
         let norm = &mut glow.levels[0].steps[0].mix.actnorm;
-        let log_scale = (1.0f32 / 0.06).ln() / LOG_SCALE_FACTOR;
-        norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(log_scale));
+        scale_up(norm, (1.0f32 / 0.06).ln());
         let model = loaded(&config, &perturbed(glow, 0.03, 8), &cpu());
         // Every image with its pixel values in the middle of 64 grey levels, at every node of the rule.
         let (mut pixels, mut noise, mut weights) = (Vec::new(), Vec::new(), Vec::new());
@@ -259,7 +278,9 @@ fn a_model_that_was_saved_is_the_same_when_loaded() {
         assert_eq!((back.step(), back.initialized()), (model.step(), true));
         assert_eq!(back.parameter_count(), model.parameter_count());
         let data = bytes(&images(3, config.image, 5));
-        let log_prob = |model: &FlowModel| model.log_prob(&data, &Noise::midpoint(), &Call::default()).unwrap();
+        let labels = config.classes.map(|classes| ClassLabels::in_turn(3, classes));
+        let call = Call { labels, ..Call::default() };
+        let log_prob = |model: &FlowModel| model.log_prob(&data, &Noise::midpoint(), &call).unwrap();
         assert_eq!(log_prob(&back), log_prob(&model));
         let again = folder.path().join("again.safetensors");
         back.save(&again).unwrap();

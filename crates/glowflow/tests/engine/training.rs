@@ -15,7 +15,7 @@ use glowflow::{
     StepEnd, TrainConfig, TrainEvent, TrainSummary,
 };
 
-use crate::common::{cpu, glow, images, loaded, perturbed, tiny};
+use crate::common::{cpu, glow, images, loaded, perturbed, scale_up, tiny};
 
 fn data(image: ImageShape, count: usize, seed: u64) -> Arc<dyn Dataset> {
     Arc::new(InMemory::new(images(count, image, seed), None, None).unwrap())
@@ -297,9 +297,8 @@ fn overflowing(config: &GlowConfig, change: impl Fn(&mut Glow)) -> FlowModel {
 }
 
 fn overflow_a_scale(glow: &mut Glow) {
-    let norm = &mut glow.levels[1].steps[0].mix.actnorm;
-    // Finite itself, but not its exponential times three.
-    norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(40.0));
+    // Finite itself, but not its exponential.
+    scale_up(&mut glow.levels[1].steps[0].mix.actnorm, 120.0);
 }
 
 #[test]
@@ -334,7 +333,8 @@ fn a_gradient_that_is_not_finite_ends_the_run_and_leaves_the_weights() {
         // Mean and log-deviation of -5 by a factor near the largest number: the loss is finite, its gradient by what
         // is multiplied by the factor is not.
         let prior = glow.levels[0].split.as_mut().unwrap().prior.as_mut().unwrap();
-        prior.log_scale = prior.log_scale.clone().map(|values| values.mul_scalar(0.0).add_scalar(29.5));
+        prior.log_scale =
+            prior.log_scale.take().map(|scale| scale.map(|values| values.mul_scalar(0.0).add_scalar(29.5)));
         prior.weight = prior.weight.clone().map(|values| values.mul_scalar(0.0));
         prior.bias = prior.bias.clone().map(|values| values.mul_scalar(0.0).add_scalar(-5.0 * (-88.5f32).exp()));
     });

@@ -10,13 +10,16 @@ use glowflow::kernels::host::reads;
 use glowflow::layers::ActNorm;
 use glowflow::models::network::Network;
 use glowflow::train::{Activations, CheckpointConfig, Identity, Optimizer, Outcomes, Trainer, Weights};
-use glowflow::{Call, Control, Device, Error, FlowModel, GlowConfig, Noise, Pixels, RunData, TrainConfig, TrainEvent};
+use glowflow::{
+    Call, Control, Device, Error, FlowModel, GlowConfig, Layout, Noise, Pixels, RunData, TrainConfig, TrainEvent,
+};
 
-use crate::common::{cpu, glow, images, loaded, relative_error, tiny, values, wgpu_device};
+use crate::common::{cpu, glow, images, loaded, relative_error, scale_up, tiny, values, wgpu_device};
 
 fn losses(config: &GlowConfig, activations: Activations, device: &Device) -> Vec<f64> {
     let model = FlowModel::create(config.clone(), device).unwrap();
-    let data = Arc::new(InMemory::new(images(64, config.image, 1), None, None).unwrap());
+    let labels = config.classes.map(|classes| (0..64).map(|image| image % classes as u32).collect());
+    let data = Arc::new(InMemory::new(images(64, config.image, 1), labels, None).unwrap());
     let options = TrainConfig {
         steps: Some(20),
         batch_size: 8,
@@ -40,12 +43,25 @@ fn losses(config: &GlowConfig, activations: Activations, device: &Device) -> Vec
 fn twenty_training_steps_on_wgpu_give_the_cpus_losses() {
     let Some(device) = wgpu_device("training on wgpu") else { return };
     let config = GlowConfig { hidden: 16, ..tiny(8, 8, 3) };
-    for activations in [Activations::Stored, Activations::Constant] {
+    let other = |layout| GlowConfig { layout, ..config.clone() };
+    let conditional = GlowConfig { classes: Some(4), ..config.clone() };
+    for (config, activations) in [
+        (config.clone(), Activations::Stored),
+        (config.clone(), Activations::Constant),
+        (other(Layout::Rosinality), Activations::Constant),
+        (other(Layout::Chaiyujin), Activations::Constant),
+        (other(Layout::Normflows), Activations::Constant),
+        (GlowConfig { layout: Layout::Normflows, ..conditional.clone() }, Activations::Stored),
+        (GlowConfig { classifier_weight: 0.1, ..conditional }, Activations::Constant),
+    ] {
         let (found, truth) = (losses(&config, activations, &device), losses(&config, activations, &cpu()));
         assert_eq!((found.len(), truth.len()), (20, 20));
         assert!(truth[19] < truth[0] - 0.1, "it learns: {truth:?}");
         for (step, (found, truth)) in found.iter().zip(&truth).enumerate() {
-            assert!((found - truth).abs() < 1e-3 * truth.abs(), "{activations:?}, step {step}: {found} is not {truth}");
+            assert!(
+                (found - truth).abs() < 1e-3 * truth.abs(),
+                "{config:?}, {activations:?}, step {step}: {found} is not {truth}"
+            );
         }
     }
 }
@@ -98,7 +114,7 @@ fn a_step_on_a_gpu_waits_for_nothing() {
 
 /// The first actnorm of the second level.
 fn actnorm_of(network: &mut Network) -> &mut ActNorm {
-    let Network::Glow(glow) = network;
+    let Network::Glow(glow) = network else { panic!("a Glow model") };
     &mut glow.levels[1].steps[0].mix.actnorm
 }
 
@@ -113,17 +129,13 @@ fn a_bad_step_on_a_gpu_changes_nothing_and_neither_do_those_after_it() {
         };
         step(trainer, network, 0, 1e-3);
         // Weights that the next loss overflows with.
-        let norm = actnorm_of(network);
-        let before = norm.log_scale.val();
-        norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(40.0));
+        scale_up(actnorm_of(network), 120.0);
         let bad: Vec<Vec<f64>> = named_parameters(network).into_iter().map(|p| values(p.values)).collect();
         step(trainer, network, 1, 1e-3);
         // Masked, although its own loss is finite.
-        let norm = actnorm_of(network);
-        norm.log_scale = norm.log_scale.clone().map(|_| before);
+        scale_up(actnorm_of(network), -120.0);
         step(trainer, network, 2, 1e-3);
-        let norm = actnorm_of(network);
-        norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(40.0));
+        scale_up(actnorm_of(network), 120.0);
 
         let Outcomes { found, failed } = trainer.outcomes(network, true, device).unwrap();
         assert_eq!(found.iter().map(|found| found.step).collect::<Vec<_>>(), [1]);

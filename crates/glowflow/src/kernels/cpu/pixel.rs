@@ -7,9 +7,18 @@ use super::product::{Finish, product};
 
 /// y = W x + b for x [rows, c_in]; b is [c_out]. Gives [rows, c_out].
 pub fn forward(x: &[f32], w: &[f32], b: &[f32], c_in: usize, c_out: usize) -> Vec<f32> {
+    with_bias(x, w, b, c_in, c_out, false)
+}
+
+/// y = max(W x + b, 0), otherwise as [`forward`].
+pub fn forward_relu(x: &[f32], w: &[f32], b: &[f32], c_in: usize, c_out: usize) -> Vec<f32> {
+    with_bias(x, w, b, c_in, c_out, true)
+}
+
+fn with_bias(x: &[f32], w: &[f32], b: &[f32], c_in: usize, c_out: usize, relu: bool) -> Vec<f32> {
     assert_eq!(b.len(), c_out, "the bias is [{c_out}]");
     let weights = Weights::pack_transposed(w, c_in);
-    apply(x, c_in, c_out, w, &weights, Finish::Bias { map: b, first: 0, relu: false })
+    apply(x, c_in, c_out, w, &weights, Finish::Bias { map: b, first: 0, relu })
 }
 
 /// dx = W^T dy for dy [rows, c_out]. Gives [rows, c_in].
@@ -68,8 +77,10 @@ mod tests {
                     }
                 }
             }
+            let rectified: Vec<f64> = y.iter().map(|y| y.max(0.0)).collect();
             on_each_isa(|_| {
                 assert_close(&forward(&x, &w, &b, c_in, c_out), &y, 1e-6);
+                assert_close(&forward_relu(&x, &w, &b, c_in, c_out), &rectified, 1e-6);
                 assert_close(&transposed(&dy, &w, c_in, c_out), &dx, 1e-6);
                 assert_close(&weight_gradient(&dy, &x, c_in, c_out), &dw, 2e-6);
             });

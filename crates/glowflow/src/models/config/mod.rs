@@ -2,14 +2,18 @@
 
 mod glow;
 mod layout;
+mod nice;
 
 use serde::{Deserialize, Serialize};
 
 pub use glow::{CouplingKind, GlowConfig, ScaleKind};
 pub use layout::Layout;
+pub use nice::{NiceConfig, NicePrior};
 
+use super::latents::LatentDistribution;
 use crate::error::{Error, Result};
 use crate::images::ImageShape;
+use crate::layers::WhiteningKind;
 
 /// Options of a model of any kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +21,8 @@ use crate::images::ImageShape;
 pub enum ModelConfig {
     /// Kingma & Dhariwal 2018.
     Glow(GlowConfig),
+    /// Dinh, Krueger & Bengio 2015.
+    Nice(NiceConfig),
 }
 
 impl From<GlowConfig> for ModelConfig {
@@ -25,12 +31,19 @@ impl From<GlowConfig> for ModelConfig {
     }
 }
 
+impl From<NiceConfig> for ModelConfig {
+    fn from(config: NiceConfig) -> Self {
+        Self::Nice(config)
+    }
+}
+
 impl ModelConfig {
     /// The paper's model of this kind.
     pub fn default_of(kind: &str) -> Result<Self> {
         match kind {
             "glow" => Ok(Self::Glow(GlowConfig::default())),
-            _ => Err(Error::option("kind", "\"glow\"", format!("{kind:?}"))),
+            "nice" => Ok(Self::Nice(NiceConfig::default())),
+            _ => Err(Error::option("kind", "\"glow\" or \"nice\"", format!("{kind:?}"))),
         }
     }
 
@@ -38,6 +51,7 @@ impl ModelConfig {
     pub fn problems(&self) -> Vec<Error> {
         match self {
             Self::Glow(config) => config.problems(),
+            Self::Nice(config) => config.problems(),
         }
     }
 
@@ -50,6 +64,7 @@ impl ModelConfig {
     pub fn image(&self) -> ImageShape {
         match self {
             Self::Glow(config) => config.image,
+            Self::Nice(config) => config.image,
         }
     }
 
@@ -57,6 +72,7 @@ impl ModelConfig {
     pub fn bits(&self) -> u32 {
         match self {
             Self::Glow(config) => config.bits,
+            Self::Nice(config) => config.bits,
         }
     }
 
@@ -64,6 +80,7 @@ impl ModelConfig {
     pub fn seed(&self) -> u64 {
         match self {
             Self::Glow(config) => config.seed,
+            Self::Nice(config) => config.seed,
         }
     }
 
@@ -71,6 +88,7 @@ impl ModelConfig {
     pub fn classes(&self) -> Option<usize> {
         match self {
             Self::Glow(config) => config.classes,
+            Self::Nice(_) => None,
         }
     }
 
@@ -78,6 +96,7 @@ impl ModelConfig {
     pub fn is_set_from_data(&self) -> bool {
         match self {
             Self::Glow(_) => true,
+            Self::Nice(config) => config.whitening != WhiteningKind::None,
         }
     }
 
@@ -85,6 +104,15 @@ impl ModelConfig {
     pub fn latent_shapes(&self) -> Vec<[usize; 3]> {
         match self {
             Self::Glow(config) => config.latent_shapes(),
+            Self::Nice(config) => config.latent_shapes(),
+        }
+    }
+
+    /// The distribution of the latents under the model.
+    pub fn latent_distribution(&self) -> LatentDistribution {
+        match self {
+            Self::Nice(NiceConfig { prior: NicePrior::Logistic, .. }) => LatentDistribution::Logistic,
+            Self::Glow(_) | Self::Nice(_) => LatentDistribution::Normal,
         }
     }
 
@@ -92,6 +120,9 @@ impl ModelConfig {
     pub(crate) fn one_of_each_shape(&self) -> Self {
         match self {
             Self::Glow(config) => Self::Glow(GlowConfig { depth: 1, ..config.clone() }),
+            Self::Nice(config) => {
+                Self::Nice(NiceConfig { couplings: 1, layers: config.layers.min(2), ..config.clone() })
+            }
         }
     }
 }

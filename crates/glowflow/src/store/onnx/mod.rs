@@ -48,10 +48,12 @@ impl FromStr for Part {
 ///
 /// # Errors
 ///
-/// [`Error::File`] for more than the 2 GB that one such file holds;
+/// [`Error::Option`] for another model than a Glow; [`Error::File`] for more than the 2 GB that one such file holds;
 /// [`Error::Singular`], in [`Part::Decode`], for a 1x1 convolution without an inverse.
 pub fn write(path: &Path, config: &ModelConfig, network: &Network, part: Part) -> Result<()> {
-    let (ModelConfig::Glow(config), Network::Glow(glow)) = (config, network);
+    let (ModelConfig::Glow(config), Network::Glow(glow)) = (config, network) else {
+        return Err(Error::option("kind", "\"glow\"", "another kind of model"));
+    };
     let graph = match part {
         Part::Encode => glow::encoder(config, glow, false)?,
         Part::Decode => glow::decoder(config, glow)?,
