@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::store::pytorch::Report;
+
 /// What the engine's fallible functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -130,6 +132,8 @@ pub enum Error {
         path: PathBuf,
         /// The first misfit: which name, what was expected, what was found.
         reason: String,
+        /// Of another project's weights, where names are missing: what became of each.
+        report: Option<Box<Report>>,
     },
     /// A call that changes a model in training.
     #[error("The model is in training: stop the run first")]
@@ -157,6 +161,11 @@ impl Error {
     /// An [`Error::Shape`] from anything that can be shown.
     pub fn shape(what: impl Into<String>, expected: impl ToString, received: impl ToString) -> Self {
         Self::Shape { what: what.into(), expected: expected.to_string(), received: received.to_string() }
+    }
+
+    /// An [`Error::Weights`] without a report.
+    pub fn weights(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::Weights { path: path.into(), reason: reason.into(), report: None }
     }
 
     /// An [`Error::File`].
@@ -215,7 +224,10 @@ impl Error {
             }
             Self::NotFinite { what, step, layer } => json!({ "what": what, "step": step, "layer": layer }),
             Self::Singular { layer } => json!({ "layer": layer }),
-            Self::File { path, reason } | Self::Weights { path, reason } => {
+            Self::Weights { path, reason, report: Some(report) } => {
+                json!({ "path": path.display().to_string(), "reason": reason, "report": report })
+            }
+            Self::File { path, reason } | Self::Weights { path, reason, report: None } => {
                 json!({ "path": path.display().to_string(), "reason": reason })
             }
             Self::Io { path, source } => {

@@ -124,7 +124,13 @@ impl FlowModel {
         Ok((model, checkpoint))
     }
 
-    fn from_parts(config: ModelConfig, device: &Device, network: Network, initialized: bool, step: u64) -> Self {
+    pub(super) fn from_parts(
+        config: ModelConfig,
+        device: &Device,
+        network: Network,
+        initialized: bool,
+        step: u64,
+    ) -> Self {
         let parameter_count =
             named_parameters(&network).iter().map(|parameter| parameter.shape.iter().product::<usize>()).sum();
         Self {
@@ -560,7 +566,7 @@ pub(crate) fn read_checkpoint(folder: &Path, device: &burn::tensor::Device) -> R
 }
 
 /// Images worked on at once.
-fn default_batch(config: &ModelConfig) -> usize {
+pub(super) fn default_batch(config: &ModelConfig) -> usize {
     (DEFAULT_BATCH_VALUES / config.image().dims()).clamp(1, DEFAULT_BATCH)
 }
 

@@ -68,9 +68,14 @@ pub fn available() -> u64 {
 
 /// [`Error::OutOfMemory`] if the weights alone do not fit.
 pub fn check(config: &ModelConfig) -> Result<()> {
-    let (needed, available) = (parameter_count(config) * FLOAT, available());
+    check_bytes("a model of this size", parameter_count(config) * FLOAT)
+}
+
+/// [`Error::OutOfMemory`] if so many bytes do not fit.
+pub(crate) fn check_bytes(what: &str, needed: u64) -> Result<()> {
+    let available = available();
     if needed > available {
-        return Err(Error::OutOfMemory { what: "a model of this size".into(), needed, available });
+        return Err(Error::OutOfMemory { what: what.into(), needed, available });
     }
     Ok(())
 }

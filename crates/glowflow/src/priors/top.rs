@@ -29,6 +29,8 @@ pub struct TopConfig {
     pub shape: [usize; 3],
     /// Where mean and log-deviation come from; `None`: a standard normal.
     pub form: Option<PriorForm>,
+    /// Channels of the zeros that a convolution sees.
+    pub inputs: usize,
     /// Classes that move mean and log-deviation, beside a free form.
     pub classes: Option<usize>,
     /// Classes that a classifier tells apart.
@@ -67,7 +69,7 @@ impl TopConfig {
 
     fn conv(self, padding: crate::nets::Padding) -> ZeroConvConfig {
         let [_, _, channels] = self.shape;
-        ZeroConvConfig { inputs: 2 * channels, outputs: 2 * channels, padding, scaled: true }
+        ZeroConvConfig { inputs: self.inputs, outputs: 2 * channels, padding, scaled: true }
     }
 }
 
@@ -80,7 +82,8 @@ impl TopPrior {
     /// For latents of this shape, height, width and channels, and the type of `like`. `class_weight` is what the
     /// classifier's log-probability counts for in [`PreparedTop::backward`].
     pub fn prepare(&self, [height, width, channels]: [usize; 3], class_weight: f64, like: &Tensor<1>) -> PreparedTop {
-        let zeros = Tensor::zeros([1, height, width, 2 * channels], (&like.device(), like.dtype()));
+        let inputs = self.learned.as_ref().map_or(2 * channels, |conv| conv.weight.dims()[0]);
+        let zeros = Tensor::zeros([1, height, width, inputs], (&like.device(), like.dtype()));
         let learned = self.learned.as_ref().map(|conv| conv.prepare([height, width]));
         let shared = learned.as_ref().map_or_else(|| zeros.clone(), |conv| conv.forward(&zeros));
         PreparedTop {
@@ -111,7 +114,7 @@ pub struct PreparedTop {
 impl PreparedTop {
     /// Mean and log-deviation. Shape `[batch or 1, height, width, 2 * channels]`.
     fn parameters(&self, labels: Option<&Labels>) -> Tensor<4> {
-        let [_, height, width, columns] = self.zeros.dims();
+        let [_, height, width, columns] = self.shared.dims();
         let h = match &self.normal {
             Some(normal) => normal.forward([height, width], labels),
             None => self.shared.clone(),

@@ -67,10 +67,10 @@ pub fn read(path: &Path, device: &Device) -> Result<StoredModel> {
     let held: u64 = file.names().iter().filter_map(|name| file.tensor(name).ok()).map(|t| t.data.len() as u64).sum();
     let needed = memory::parameter_count(&config) * 4;
     if held < needed {
-        return Err(Error::Weights {
-            path: path.to_owned(),
-            reason: format!("Expected {needed} bytes of weights for its config but found {held}"),
-        });
+        return Err(Error::weights(
+            path,
+            format!("Expected {needed} bytes of weights for its config but found {held}"),
+        ));
     }
     memory::check(&config)?;
     let (network, used) = load(Network::new(&config, device), &file, None, device)?;
@@ -169,7 +169,7 @@ fn bytes<'a>(file: &'a SafeFile, name: &str, dtype: Dtype, shape: &[usize]) -> R
 }
 
 fn misfit(file: &SafeFile, reason: String) -> Error {
-    Error::Weights { path: file.path().to_owned(), reason }
+    Error::weights(file.path(), reason)
 }
 
 struct Load<'a> {

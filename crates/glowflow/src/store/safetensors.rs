@@ -164,10 +164,10 @@ impl SafeFile {
     ///
     /// [`Error::Weights`] where there is none of this name.
     pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>> {
-        let info = self.header.info(name).ok_or_else(|| Error::Weights {
-            path: self.path.clone(),
-            reason: format!("Expected a tensor named {name} but found none"),
-        })?;
+        let info = self
+            .header
+            .info(name)
+            .ok_or_else(|| Error::weights(&self.path, format!("Expected a tensor named {name} but found none")))?;
         let (start, end) = info.data_offsets;
         Ok(StoredTensor { dtype: info.dtype, shape: &info.shape, data: &self.data[start..end] })
     }

@@ -160,9 +160,11 @@ impl GlowConfig {
     /// The prior of the coarsest latents.
     pub(crate) fn top(&self) -> TopConfig {
         let form = self.learn_top.then(|| self.prior_form());
+        let shape = self.level_shape(self.levels - 1);
         TopConfig {
-            shape: self.level_shape(self.levels - 1),
+            shape,
             form,
+            inputs: self.layout.top_inputs(shape[2]),
             classes: self.classes.filter(|_| !matches!(form, Some(PriorForm::Free { .. }))),
             classifier: self.classes.filter(|_| self.classifier_weight > 0.0),
         }

@@ -47,6 +47,15 @@ impl Layout {
         }
     }
 
+    /// Channels of the zeros from which the prior of `channels` latents is made: those of mean and log-deviation, but in
+    /// rosinality's code as many as the latents'.
+    pub(super) fn top_inputs(self, channels: usize) -> usize {
+        match self {
+            Self::Rosinality => channels,
+            Self::Glow | Self::Chaiyujin | Self::Normflows => 2 * channels,
+        }
+    }
+
     /// Of the convolutions that give priors; `None`: priors are trained themselves.
     pub(super) fn prior_padding(self, edge_bias: bool) -> Option<Padding> {
         match self {

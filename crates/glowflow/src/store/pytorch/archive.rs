@@ -14,6 +14,7 @@ use flate2::Crc;
 use super::pickle::{self, ElementType, Id, Pickle, Value, View};
 use super::zip;
 use crate::error::{Error, Result};
+use crate::models::memory;
 use crate::store::file::{OpenFile, buffer, open_file};
 use crate::store::safetensors::{Dtype, SafeFile};
 
@@ -77,6 +78,7 @@ impl Checkpoint {
     /// run.
     pub fn read(path: &Path) -> Result<Self> {
         let OpenFile { mut file, len } = open_file(path)?;
+        memory::check_bytes("a file of weights of this size", len)?;
         let mut front = Vec::new();
         file.by_ref().take(9).read_to_end(&mut front).map_err(Error::io(path))?;
         let mut tensors = match front[..] {

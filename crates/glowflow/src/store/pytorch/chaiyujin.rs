@@ -1,10 +1,11 @@
 //! chaiyujin/glow-pytorch, and y0ast/Glow-PyTorch after it: `flow.layers.<index>` counts squeezes, steps and splits.
 
 use super::layout::{Entry, Factors, Map, Outputs, VECTOR};
-use super::peer::{Architecture, Layout, nothing_to_finish};
+use super::peer::{Architecture, ClassifierWeight, InputRange, Naming};
 use super::weights::Weights;
 use crate::layers::PermutationKind;
 use crate::models::CouplingKind;
+use crate::models::config::Layout;
 
 /// What the two call their parts.
 pub(super) struct Names {
@@ -20,14 +21,18 @@ pub(super) struct Names {
 
 const NAMES: Names = Names { net: "f", conv: "", linear: "", lower: "l", upper: "u", top: "learn_top" };
 
-pub(super) const CHAIYUJIN: Layout = Layout {
+pub(super) const CHAIYUJIN: Naming = Naming {
     example: "flow.layers.1.f.0.weight",
     read: |weights| read(&NAMES, weights),
-    entries: |sizes, weights, _| entries(&NAMES, sizes, weights),
-    finish: nothing_to_finish,
+    entries: |sizes, _| entries(&NAMES, sizes),
     constants: &["prior_h", ".invconv.l_mask", ".invconv.eye"],
     flag: "",
     refused: &[],
+    divisors: &[],
+    layout: Layout::Chaiyujin,
+    bits: 8,
+    input_range: InputRange::Unit,
+    classifier: ClassifierWeight::PerPixel(0.5),
 };
 
 fn layer(index: usize) -> String {
@@ -58,6 +63,7 @@ pub(super) fn read(names: &Names, weights: &Weights) -> Option<Architecture> {
     let (level, last) = per_step(format!("{net}.4{conv}.weight")).find(|(_, name)| weights.has(name))?;
     let affine = weights.size([last], 0)? == (channels << (level + 2));
     let plain = per_step("invconv.weight".into()).any(|(_, name)| weights.has(&name));
+    let linear = |name: &str| format!("{name}{}.weight", names.linear);
     Some(Architecture {
         channels,
         levels,
@@ -66,11 +72,13 @@ pub(super) fn read(names: &Names, weights: &Weights) -> Option<Architecture> {
         coupling: if affine { CouplingKind::Affine } else { CouplingKind::Additive },
         permutation: if plain { PermutationKind::Conv1x1 } else { PermutationKind::Conv1x1Lu },
         learn_top: weights.names().any(|name| name.starts_with(&format!("{}.", names.top))),
-        classes: weights.size([format!("project_ycond{}.weight", names.linear)], 1),
+        classes: weights.size([linear("project_ycond")], 1).or_else(|| weights.size([linear("project_class")], 0)),
+        classifier: weights.has(&linear("project_class")),
+        plain_last: false,
     })
 }
 
-pub(super) fn entries(names: &Names, sizes: &Architecture, weights: &Weights) -> Vec<Entry> {
+pub(super) fn entries(names: &Names, sizes: &Architecture) -> Vec<Entry> {
     let mut entries = Vec::new();
     let (hidden, conv) = (sizes.hidden, names.conv);
     let mut push = |theirs: String, shape: &[usize], ours: String, map| {
@@ -107,15 +115,15 @@ pub(super) fn entries(names: &Names, sizes: &Architecture, weights: &Weights) ->
     }
     if let Some(classes) = sizes.classes {
         for (theirs, ours, outputs, inputs) in [
-            ("project_ycond", "top.by_class", 2 * channels, classes),
-            ("project_class", "classifier", classes, channels),
+            ("project_ycond", "top.classes", 2 * channels, classes),
+            ("project_class", "top.classifier", classes, channels),
         ] {
             // Weights without a classifier are whole: the prior does not need it.
-            let linear = names.linear;
-            if ours == "classifier" && !weights.has(&format!("{theirs}{linear}.weight")) {
+            if ours == "top.classifier" && !sizes.classifier {
                 continue;
             }
-            push(format!("{theirs}{linear}.weight"), &[outputs, inputs], format!("{ours}.weight"), Map::Transposed);
+            let linear = names.linear;
+            push(format!("{theirs}{linear}.weight"), &[outputs, inputs], format!("{ours}.weight"), Map::Matrix);
             push(format!("{theirs}{linear}.bias"), &[outputs], format!("{ours}.bias"), VECTOR);
             push(format!("{theirs}.logs"), &[outputs], format!("{ours}.log_scale"), VECTOR);
         }

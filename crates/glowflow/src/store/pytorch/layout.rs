@@ -46,8 +46,8 @@ impl Outputs {
 /// How one tensor of theirs is one of ours.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Map {
-    /// `[outputs]` of ones around: `factor * theirs + offset`, `[outputs]`.
-    Vector { outputs: Outputs, factor: f32, offset: f32 },
+    /// `[outputs]` of ones around: `factor * theirs`, `[outputs]`. The factor is 1 or -1.
+    Vector { outputs: Outputs, factor: f32 },
     /// `[hidden, inputs, 3, 3]`: row `tap * inputs + input`, `[9 * inputs, hidden]`.
     FirstConv,
     /// `[outputs, inputs]`, ones after: `[inputs, outputs]`.
@@ -61,7 +61,7 @@ pub(super) enum Map {
 }
 
 /// A vector as ours.
-pub(super) const VECTOR: Map = Map::Vector { outputs: Outputs::Same, factor: 1.0, offset: 0.0 };
+pub(super) const VECTOR: Map = Map::Vector { outputs: Outputs::Same, factor: 1.0 };
 
 /// The tensors of a 1x1 convolution as `P (L + I) (U + diag(sign e^s))`.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,6 +119,24 @@ pub struct EngineTensor {
     pub numbers: Numbers,
 }
 
+impl EngineTensor {
+    /// What is trained.
+    pub fn floats(&self) -> Option<&[f32]> {
+        match &self.numbers {
+            Numbers::Floats(values) => Some(values),
+            Numbers::Integers(_) => None,
+        }
+    }
+
+    /// A permutation's order, or signs.
+    pub fn integers(&self) -> Option<&[i32]> {
+        match &self.numbers {
+            Numbers::Floats(_) => None,
+            Numbers::Integers(values) => Some(values),
+        }
+    }
+}
+
 /// Our tensors by the names that a model's file has.
 pub type EngineTensors = BTreeMap<String, EngineTensor>;
 
@@ -159,6 +177,48 @@ impl Entry {
     }
 }
 
+/// One of theirs from its elements.
+fn named(name: &str, shape: Vec<usize>, values: Vec<f32>) -> NamedTensor {
+    NamedTensor { name: name.to_owned(), shape, values }
+}
+
+impl Entry {
+    /// Their tensors from ours, or their gradients from ours; `None` where ours are not all there.
+    pub fn export(&self, ours: &EngineTensors) -> Option<Vec<NamedTensor>> {
+        match self {
+            Self::Tensor { theirs, shape, ours: name, map } => {
+                Some(vec![named(theirs, shape.clone(), map.export(shape, ours.get(name)?.floats()?))])
+            }
+            Self::Plu(factors) => factors.export(ours),
+            Self::Factored { theirs, shape, ours: name } => {
+                let matrix = multiplied_out(ours, name)?;
+                Some(vec![named(theirs, shape.clone(), matrix)])
+            }
+        }
+    }
+}
+
+/// The matrix of a permutation in its PLU form, row after row.
+fn multiplied_out(ours: &EngineTensors, permutation: &str) -> Option<Vec<f32>> {
+    let (packed, order, signs) = packed(ours, permutation)?;
+    let size = order.len();
+    let packed = DMatrix::from_row_iterator(size, size, packed.iter().map(|&value| f64::from(value)));
+    let mut lower = packed.lower_triangle();
+    lower.fill_diagonal(1.0);
+    let mut upper = packed.upper_triangle();
+    for (i, &sign) in signs.iter().enumerate() {
+        upper[(i, i)] = f64::from(sign) * packed[(i, i)].exp();
+    }
+    let product = lower * upper;
+    Some((0..size * size).map(|at| product[(order[at / size] as usize, at % size)] as f32).collect())
+}
+
+/// The tensors of a permutation in its PLU form.
+fn packed<'a>(ours: &'a EngineTensors, permutation: &str) -> Option<(&'a [f32], &'a [i32], &'a [i32])> {
+    let get = |field: &str| ours.get(&format!("{permutation}.{field}"));
+    Some((get("weight")?.floats()?, get("order")?.integers()?, get("signs")?.integers()?))
+}
+
 fn permutation(ours: &str, packed: Vec<f32>, order: Vec<i32>, signs: Vec<i32>) -> Vec<(String, EngineTensor)> {
     let size = order.len();
     vec![
@@ -194,49 +254,91 @@ impl Factors {
         let signs = sign.values.iter().map(|&sign| sign as i32).collect();
         Ok(permutation(&self.ours, packed.collect(), order, signs))
     }
+
+    /// The masked halves of L and U are 0.
+    fn export(&self, ours: &EngineTensors) -> Option<Vec<NamedTensor>> {
+        let (packed, order, signs) = packed(ours, &self.ours)?;
+        let size = self.channels;
+        let matrix = |value: &dyn Fn(usize, usize) -> f32| -> Vec<f32> {
+            (0..size * size).map(|at| value(at / size, at % size)).collect()
+        };
+        let at = |row: usize, column: usize| packed[row * size + column];
+        let values = [
+            matrix(&|row, column| if order[row] as usize == column { 1.0 } else { 0.0 }),
+            matrix(&|row, column| if column < row { at(row, column) } else { 0.0 }),
+            matrix(&|row, column| if column > row { at(row, column) } else { 0.0 }),
+            (0..size).map(|i| at(i, i)).collect(),
+            signs.iter().map(|&sign| sign as f32).collect(),
+        ];
+        let shape = |i: usize| if i < 3 { vec![size; 2] } else { vec![size] };
+        let tensors = self.theirs.iter().zip(values).enumerate();
+        Some(tensors.map(|(i, (name, values))| named(name, shape(i), values)).collect())
+    }
 }
 
 impl Map {
-    fn import(self, tensor: &NamedTensor) -> EngineTensor {
-        let NamedTensor { shape, values, .. } = tensor;
-        let size = |axis: usize| shape.get(axis).copied().unwrap_or(1);
+    /// The shape of ours from that of theirs.
+    fn shape(self, theirs: &[usize]) -> Vec<usize> {
+        let size = |axis: usize| theirs.get(axis).copied().unwrap_or(1);
         match self {
-            Self::Vector { outputs, factor, offset } => {
-                let count = values.len();
-                let value = |ours| outputs.sign(ours) * factor * values[outputs.theirs(ours, count)] + offset;
-                floats(vec![count], (0..count).map(value).collect())
+            Self::Vector { .. } => vec![theirs.iter().product()],
+            Self::FirstConv => vec![9 * size(1), size(0)],
+            Self::Transposed => vec![size(1), size(0)],
+            Self::LastConv(_) => vec![size(1), 9 * size(0)],
+            Self::Matrix => vec![size(0), size(1)],
+            Self::ClassTable => vec![size(3), size(1), size(2), size(0)],
+        }
+    }
+
+    /// Which of their elements our element `at` is, and its factor.
+    fn source(self, theirs: &[usize], at: usize) -> Source {
+        let size = |axis: usize| theirs.get(axis).copied().unwrap_or(1);
+        let plain = |at: usize| Source { at, factor: 1.0 };
+        match self {
+            Self::Vector { outputs, factor } => {
+                Source { at: outputs.theirs(at, theirs.iter().product()), factor: outputs.sign(at) * factor }
             }
             Self::FirstConv => {
                 let (hidden, inputs) = (size(0), size(1));
-                let mut ours = vec![0.0; values.len()];
-                for (at, &value) in values.iter().enumerate() {
-                    let (output, input, tap) = (at / (9 * inputs), at / 9 % inputs, at % 9);
-                    ours[(tap * inputs + input) * hidden + output] = value;
-                }
-                floats(vec![9 * inputs, hidden], ours)
+                let (tap, input, output) = (at / (inputs * hidden), at / hidden % inputs, at % hidden);
+                plain((output * inputs + input) * 9 + tap)
             }
-            Self::Transposed => {
-                let (outputs, inputs) = (size(0), size(1));
-                let value = |at: usize| values[at % outputs * inputs + at / outputs];
-                floats(vec![inputs, outputs], (0..values.len()).map(value).collect())
-            }
+            Self::Transposed => plain(at % size(0) * size(1) + at / size(0)),
             Self::LastConv(order) => {
                 let (outputs, inputs) = (size(0), size(1));
-                let value = |at: usize| {
-                    let (input, tap, output) = (at / (9 * outputs), at / outputs % 9, at % outputs);
-                    order.sign(output) * values[(order.theirs(output, outputs) * inputs + input) * 9 + tap]
-                };
-                floats(vec![inputs, 9 * outputs], (0..values.len()).map(value).collect())
+                let (input, tap, output) = (at / (9 * outputs), at / outputs % 9, at % outputs);
+                Source { at: (order.theirs(output, outputs) * inputs + input) * 9 + tap, factor: order.sign(output) }
             }
-            Self::Matrix => floats(vec![size(0), size(1)], values.clone()),
+            Self::Matrix => plain(at),
             Self::ClassTable => {
                 let (channels, pixels, classes) = (size(0), size(1) * size(2), size(3));
-                let value = |at: usize| {
-                    let (class, pixel, channel) = (at / (pixels * channels), at / channels % pixels, at % channels);
-                    values[(channel * pixels + pixel) * classes + class]
-                };
-                floats(vec![classes, size(1), size(2), channels], (0..values.len()).map(value).collect())
+                let (class, pixel, channel) = (at / (pixels * channels), at / channels % pixels, at % channels);
+                plain((channel * pixels + pixel) * classes + class)
             }
         }
     }
+
+    fn import(self, NamedTensor { shape, values, .. }: &NamedTensor) -> EngineTensor {
+        let value = |at| {
+            let source = self.source(shape, at);
+            source.factor * values[source.at]
+        };
+        floats(self.shape(shape), (0..values.len()).map(value).collect())
+    }
+
+    /// Every factor is 1 or -1, so that gradients go the way of values.
+    fn export(self, shape: &[usize], ours: &[f32]) -> Vec<f32> {
+        let mut theirs = vec![0.0; ours.len()];
+        for (at, value) in ours.iter().enumerate() {
+            let source = self.source(shape, at);
+            theirs[source.at] = source.factor * value;
+        }
+        theirs
+    }
+}
+
+/// An element of theirs as one of ours: times 1 or -1.
+struct Source {
+    at: usize,
+    factor: f32,
 }

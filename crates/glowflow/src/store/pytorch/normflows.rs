@@ -1,23 +1,25 @@
-//! normflows, its examples' multi-scale Glow: the coarsest level and the last step come first; pixels in [0, 1).
+//! normflows, its examples' multi-scale Glow: the coarsest level and the last step come first.
 
 use super::layout::{Entry, Factors, Map, Outputs, VECTOR};
-use super::peer::{Architecture, Layout, MOST_STEPS, nothing_to_finish};
+use super::peer::{Architecture, ClassifierWeight, InputRange, MOST_STEPS, Naming};
 use super::weights::Weights;
 use crate::layers::PermutationKind;
 use crate::models::CouplingKind;
+use crate::models::config::Layout;
 
-/// What its pixels are above ours.
-const OFFSET: f32 = 0.5;
-
-pub(super) const NORMFLOWS: Layout = Layout {
+pub(super) const NORMFLOWS: Naming = Naming {
     example: "flows.0.0.flows.0.flows.1.param_map.net.0.weight",
     read,
     entries,
-    finish: nothing_to_finish,
     constants: &[".flows.1.eye", ".flows.2.data_dep_init_done"],
     flag: ".flows.2.data_dep_init_done",
     // A base with classes besides a mean of every class, and pixel-wise normals.
     refused: &[".loc_cc", ".log_scale_cc"],
+    divisors: &[],
+    layout: Layout::Normflows,
+    bits: 8,
+    input_range: InputRange::Unit,
+    classifier: ClassifierWeight::PerDimension(0.0),
 };
 
 /// Name of a step of flow.
@@ -48,10 +50,12 @@ fn read(weights: &Weights) -> Option<Architecture> {
         permutation: if plain { PermutationKind::Conv1x1 } else { PermutationKind::Conv1x1Lu },
         learn_top: true,
         classes: if per_channel { None } else { weights.size(tables, 3) },
+        classifier: false,
+        plain_last: false,
     })
 }
 
-fn entries(sizes: &Architecture, _weights: &Weights, [height, width]: [usize; 2]) -> Vec<Entry> {
+fn entries(sizes: &Architecture, [height, width]: [usize; 2]) -> Vec<Entry> {
     let mut entries = Vec::new();
     let hidden = sizes.hidden;
     for level in 0..sizes.levels {
@@ -64,10 +68,9 @@ fn entries(sizes: &Architecture, _weights: &Weights, [height, width]: [usize; 2]
             let mut push = |name: &str, shape: &[usize], field: &str, map| {
                 entries.push(Entry::tensor(format!("{theirs}.{name}"), shape, format!("{ours}.{field}"), map));
             };
-            let vector = |outputs, factor, offset| Map::Vector { outputs, factor, offset };
-            let offset = if level == 0 && k == 0 { OFFSET } else { 0.0 };
-            push("2.t", &[1, channels, 1, 1], "mix.actnorm.bias", vector(Outputs::Same, -1.0, offset));
-            push("2.s", &[1, channels, 1, 1], "mix.actnorm.scale", vector(Outputs::Same, -1.0, 0.0));
+            let vector = |outputs, factor| Map::Vector { outputs, factor };
+            push("2.t", &[1, channels, 1, 1], "mix.actnorm.bias", vector(Outputs::Same, -1.0));
+            push("2.s", &[1, channels, 1, 1], "mix.actnorm.scale", vector(Outputs::Same, -1.0));
             for (index, part, shape, map) in [
                 (0, "first", [hidden, channels / 2, 3, 3], Map::FirstConv),
                 (2, "middle", [hidden, hidden, 1, 1], Map::Transposed),
@@ -79,7 +82,7 @@ fn entries(sizes: &Architecture, _weights: &Weights, [height, width]: [usize; 2]
             let net = "0.flows.1.param_map.net.4";
             let shape = [outputs, hidden, 3, 3];
             push(&format!("{net}.weight"), &shape, "coupling.net.last.weight", Map::LastConv(order));
-            push(&format!("{net}.bias"), &[outputs], "coupling.net.last.bias", vector(order, 1.0, 0.0));
+            push(&format!("{net}.bias"), &[outputs], "coupling.net.last.bias", vector(order, 1.0));
             if sizes.permutation == PermutationKind::Conv1x1 {
                 push("1.W", &[channels; 2], "mix.permutation.weight", Map::Matrix);
             } else {
@@ -94,20 +97,15 @@ fn entries(sizes: &Architecture, _weights: &Weights, [height, width]: [usize; 2]
         let channels = if last { channels } else { channels / 2 };
         match sizes.classes {
             None => {
-                for (name, field) in [
-                    ("loc", "mean"),
-                    ("loc_logs", "mean_scale"),
-                    ("log_scale", "log_deviation"),
-                    ("log_scale_logs", "log_deviation_scale"),
-                ] {
-                    let (theirs, ours) = (format!("{theirs}.{name}"), format!("{ours}.constant.{field}"));
+                for name in ["loc", "loc_logs", "log_scale", "log_scale_logs"] {
+                    let (theirs, ours) = (format!("{theirs}.{name}"), format!("{ours}.normal.{name}"));
                     entries.push(Entry::tensor(theirs, &[1, channels, 1, 1], ours, VECTOR));
                 }
             }
             Some(classes) => {
                 let shape = [channels, height >> (level + 1), width >> (level + 1), classes];
                 for (name, field) in [("loc", "mean"), ("log_scale", "log_deviation")] {
-                    let (theirs, ours) = (format!("{theirs}.{name}"), format!("{ours}.by_class.{field}"));
+                    let (theirs, ours) = (format!("{theirs}.{name}"), format!("{ours}.normal.{field}"));
                     entries.push(Entry::tensor(theirs, &shape, ours, Map::ClassTable));
                 }
             }

@@ -1,12 +1,13 @@
 //! The projects whose weights are understood.
 
+use std::f64::consts::LN_2;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::archive::Checkpoint;
+use super::archive::{Checkpoint, NamedTensor};
 use super::chaiyujin::CHAIYUJIN;
-use super::layout::{EngineTensors, Entry};
+use super::layout::{EngineTensors, Entry, Numbers};
 use super::normflows::NORMFLOWS;
 use super::pickle::shortened;
 use super::rosinality::ROSINALITY;
@@ -15,10 +16,15 @@ use super::y0ast::Y0AST;
 use crate::error::{Error, Result};
 use crate::images::ImageShape;
 use crate::layers::PermutationKind;
-use crate::models::{CouplingKind, GlowConfig, ScaleKind};
+use crate::models::config::Layout;
+use crate::models::{CouplingKind, GlowConfig, ModelConfig, ScaleKind};
 
 /// Steps of a level that are looked at, more than a model may have.
 pub(super) const MOST_STEPS: usize = 1 << 11;
+/// What pixels in [0, 1) are above ours.
+const UNIT_OFFSET: f32 = 0.5;
+/// Where pixels enter a model.
+const FIRST_BIAS: &str = "levels.0.steps.0.mix.actnorm.bias";
 
 /// A project whose models can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +54,7 @@ impl Peer {
         }
     }
 
-    fn layout(self) -> &'static Layout {
+    fn naming(self) -> &'static Naming {
         match self {
             Self::Rosinality => &ROSINALITY,
             Self::Y0ast => &Y0AST,
@@ -60,30 +66,114 @@ impl Peer {
     /// The project whose names a checkpoint has.
     pub fn of(checkpoint: &Checkpoint) -> Option<Self> {
         let weights = Weights::of(checkpoint);
-        Self::ALL.into_iter().find(|peer| (peer.layout().read)(&weights).is_some())
+        Self::ALL.into_iter().find(|peer| (peer.naming().read)(&weights).is_some())
+    }
+
+    /// Their tensors from ours, of a model in this project's layout, or their gradients from ours. Tensors that take
+    /// some of ours that are not there are left out, and so are masks and flags.
+    pub fn export(self, config: &GlowConfig, tensors: &EngineTensors) -> Vec<NamedTensor> {
+        let ImageShape { height, width, .. } = config.image;
+        let entries = (self.naming().entries)(&Architecture::of(config), [height, width]);
+        entries.iter().filter_map(|entry| entry.export(tensors)).flatten().collect()
     }
 }
 
-/// What a project calls its tensors.
-pub(super) struct Layout {
+impl std::str::FromStr for Peer {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let known = || Self::ALL.map(|peer| format!("\"{}\"", peer.name())).join(" or ");
+        Self::ALL
+            .into_iter()
+            .find(|peer| peer.name() == name)
+            .ok_or_else(|| Error::option("layout", known(), format!("{name:?}")))
+    }
+}
+
+/// Where the pixels of a model's owner were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InputRange {
+    /// In [-0.5, 0.5), as ours.
+    Centred,
+    /// In [0, 1).
+    Unit,
+}
+
+impl std::str::FromStr for InputRange {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "centred" => Ok(Self::Centred),
+            "unit" => Ok(Self::Unit),
+            _ => Err(Error::option("inputRange", "\"centred\" or \"unit\"", format!("{name:?}"))),
+        }
+    }
+}
+
+/// What weights cannot tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportOptions {
+    /// Height and width of the images.
+    pub size: [usize; 2],
+    /// Bits of each channel; `None`: what the project's own code trains with unless told otherwise.
+    pub bits: Option<u32>,
+    /// Where the owner's pixels were; `None`: where the project's own code puts them.
+    pub input_range: Option<InputRange>,
+    /// Whether weights that are missing stay as they are in a new model.
+    pub partial: bool,
+}
+
+impl ImportOptions {
+    /// As the project's own code, for images of this height and width.
+    pub fn of_size(size: [usize; 2]) -> Self {
+        Self { size, bits: None, input_range: None, partial: false }
+    }
+}
+
+/// What a project calls its tensors, and what its code does where its weights do not tell.
+pub(super) struct Naming {
     /// One of its names, for sentences.
     pub example: &'static str,
     /// The sizes, as its weights have them; `None` for weights of something else.
     pub read: fn(&Weights) -> Option<Architecture>,
     /// Every tensor, for images of this height and width.
-    pub entries: fn(&Architecture, &Weights, [usize; 2]) -> Vec<Entry>,
-    /// What takes more than one entry.
-    pub finish: fn(&Architecture, &mut EngineTensors) -> Result<(), String>,
+    pub entries: fn(&Architecture, [usize; 2]) -> Vec<Entry>,
     /// Ends of the names of tensors that follow from the rest.
     pub constants: &'static [&'static str],
     /// End of the names of what says, not 0, that an actnorm has been set from data; empty where nothing does.
     pub flag: &'static str,
     /// Ends of the names of what the model cannot hold.
     pub refused: &'static [&'static str],
+    /// Ends of the names of factors that may not be 0.
+    pub divisors: &'static [&'static str],
+    /// Whose numbers are trained.
+    pub layout: Layout,
+    /// Bits of each channel.
+    pub bits: u32,
+    /// Of pixels.
+    pub input_range: InputRange,
+    /// What the classifier's error, in nats, counts for beside its loss.
+    pub classifier: ClassifierWeight,
 }
 
-pub(super) fn nothing_to_finish(_: &Architecture, _: &mut EngineTensors) -> Result<(), String> {
-    Ok(())
+/// What a classifier's error, in nats, counts for beside a loss.
+pub(super) enum ClassifierWeight {
+    /// Bits of each dimension.
+    PerDimension(f64),
+    /// Bits of each pixel, of all its channels.
+    PerPixel(f64),
+}
+
+impl ClassifierWeight {
+    /// Beside bits of each dimension, of the error in bits.
+    fn of_bits(&self, channels: usize) -> f64 {
+        match self {
+            Self::PerDimension(weight) => weight * LN_2,
+            Self::PerPixel(weight) => weight * LN_2 / channels as f64,
+        }
+    }
 }
 
 /// A model as its weights show it.
@@ -98,9 +188,27 @@ pub(super) struct Architecture {
     pub permutation: PermutationKind,
     pub learn_top: bool,
     pub classes: Option<usize>,
+    pub classifier: bool,
+    /// Whether the last level has plain matrices where the project's code has factors.
+    pub plain_last: bool,
 }
 
 impl Architecture {
+    fn of(config: &GlowConfig) -> Self {
+        Self {
+            channels: config.image.channels,
+            levels: config.levels,
+            depth: config.depth,
+            hidden: config.hidden,
+            coupling: config.coupling,
+            permutation: config.permutation,
+            learn_top: config.learn_top,
+            classes: config.classes,
+            classifier: config.classifier_weight > 0.0,
+            plain_last: false,
+        }
+    }
+
     /// Channels of a level, after its squeeze.
     pub fn channels_of(&self, level: usize) -> usize {
         (4 * self.channels) << level
@@ -120,8 +228,6 @@ impl Architecture {
 pub struct Imported {
     /// What the model is made of.
     pub config: GlowConfig,
-    /// Classes that the priors or a classifier know.
-    pub classes: Option<usize>,
     /// Whether data have set the actnorms.
     pub initialized: bool,
     /// The weights. Those that were missing are not among them.
@@ -131,26 +237,33 @@ pub struct Imported {
 }
 
 impl Imported {
-    /// Reads a project's weights, for images of this height and width. Sizes are those of the weights.
+    /// Reads a project's weights. Sizes are those of the weights.
     ///
     /// # Errors
     ///
     /// As [`Checkpoint::read`]; [`Error::Option`] where images of this size do not fit; [`Error::Weights`] for weights of
-    /// another project, of other shapes or not finite, and unless `partial` for weights that are not all there.
-    pub fn read(path: &Path, peer: Peer, size: [usize; 2], partial: bool) -> Result<Self> {
-        Self::of(&Checkpoint::read(path)?, peer, size, partial)
+    /// another project, of other shapes or not finite, and unless partial for weights that are not all there.
+    pub fn read(path: &Path, peer: Peer, options: &ImportOptions) -> Result<Self> {
+        Self::of(&Checkpoint::read(path)?, peer, options)
     }
 
     /// [`Imported::read`] of what has been read.
-    pub fn of(checkpoint: &Checkpoint, peer: Peer, size: [usize; 2], partial: bool) -> Result<Self> {
+    pub fn of(checkpoint: &Checkpoint, peer: Peer, options: &ImportOptions) -> Result<Self> {
         let weights = Weights::of(checkpoint);
-        let layout = peer.layout();
-        let sizes = (layout.read)(&weights).ok_or_else(|| other_layout(checkpoint, &weights, peer))?;
+        let naming = peer.naming();
+        let sizes = (naming.read)(&weights).ok_or_else(|| other_naming(checkpoint, &weights, peer))?;
         let ends = |name: &str, ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
-        if let Some(name) = weights.names().find(|name| ends(name, layout.refused)) {
+        if let Some(name) = weights.names().find(|name| ends(name, naming.refused)) {
             return Err(weights.misfit(format!("Expected priors that a model can hold but found {}", shortened(name))));
         }
-        let [height, width] = size;
+        for name in weights.names().filter(|name| ends(name, naming.divisors)) {
+            if let Some(channel) = weights.get(name).and_then(|tensor| tensor.values.iter().position(|&v| v == 0.0)) {
+                let reason =
+                    format!("Expected {} to have an inverse but it is 0 in channel {channel}", shortened(name));
+                return Err(weights.misfit(reason));
+            }
+        }
+        let [height, width] = options.size;
         let config = GlowConfig {
             image: ImageShape { height, width, channels: sizes.channels },
             levels: sizes.levels,
@@ -161,27 +274,35 @@ impl Imported {
             edge_bias: false,
             scale: ScaleKind::Sigmoid,
             learn_top: sizes.learn_top,
+            classes: sizes.classes,
+            classifier_weight: if sizes.classifier { naming.classifier.of_bits(sizes.channels) } else { 0.0 },
+            layout: naming.layout,
+            bits: options.bits.unwrap_or(naming.bits),
             ..GlowConfig::default()
         };
-        config.validate()?;
-        let entries = (layout.entries)(&sizes, &weights, size);
-        let (mut tensors, report) = weights.apply(&entries, |name| ends(name, layout.constants))?;
-        if !partial {
+        ModelConfig::from(config.clone()).validate()?;
+        let entries = (naming.entries)(&sizes, options.size);
+        let (mut tensors, report) = weights.apply(&entries, |name| ends(name, naming.constants))?;
+        if !options.partial {
             weights.complete(&report)?;
         }
-        (layout.finish)(&sizes, &mut tensors).map_err(|reason| weights.misfit(reason))?;
+        if options.input_range.unwrap_or(naming.input_range) == InputRange::Unit
+            && let Some(Numbers::Floats(bias)) = tensors.get_mut(FIRST_BIAS).map(|bias| &mut bias.numbers)
+        {
+            bias.iter_mut().for_each(|bias| *bias += UNIT_OFFSET);
+        }
         let is_unset = |name: &str| {
-            !layout.flag.is_empty()
-                && name.ends_with(layout.flag)
+            !naming.flag.is_empty()
+                && name.ends_with(naming.flag)
                 && weights.get(name).is_some_and(|flag| flag.values.contains(&0.0))
         };
         let initialized = !weights.names().any(is_unset);
-        Ok(Self { config, classes: sizes.classes, initialized, tensors, report })
+        Ok(Self { config, initialized, tensors, report })
     }
 }
 
-/// The sentence for weights that have none of a layout's names.
-fn other_layout(checkpoint: &Checkpoint, weights: &Weights, peer: Peer) -> Error {
+/// The sentence for weights that have none of a project's names.
+fn other_naming(checkpoint: &Checkpoint, weights: &Weights, peer: Peer) -> Error {
     const MOST: usize = 3;
     let found: Vec<String> = weights.names().take(MOST).map(shortened).collect();
     let fits = match Peer::of(checkpoint) {
@@ -191,7 +312,7 @@ fn other_layout(checkpoint: &Checkpoint, weights: &Weights, peer: Peer) -> Error
     weights.misfit(format!(
         "Expected the weights of {}, with names like {}, but found {}{fits}",
         peer.name(),
-        peer.layout().example,
+        peer.naming().example,
         found.join(", ")
     ))
 }
@@ -209,7 +330,7 @@ mod tests {
     }
 
     fn import(checkpoint: &Checkpoint, peer: Peer) -> Result<Imported> {
-        Imported::of(checkpoint, peer, [16, 16], false)
+        Imported::of(checkpoint, peer, &ImportOptions::of_size([16, 16]))
     }
 
     const FIXTURES: [(&str, Peer, usize, PermutationKind); 5] = [
@@ -224,10 +345,12 @@ mod tests {
     fn sizes_are_read_off_the_weights_and_every_tensor_is_used() {
         for (name, peer, depth, permutation) in FIXTURES {
             let checkpoint = checkpoint(name);
-            let Imported { config, report, initialized, tensors, classes } = import(&checkpoint, peer).unwrap();
+            let Imported { config, report, initialized, tensors } = import(&checkpoint, peer).unwrap();
+            let (layout, bits) = (peer.naming().layout, if peer == Peer::Rosinality { 5 } else { 8 });
             let image = ImageShape { height: 16, width: 16, channels: 3 };
-            let expected = GlowConfig { image, levels: 2, depth, hidden: 16, permutation, ..GlowConfig::default() };
-            assert_eq!((config, classes, initialized), (expected, None, true), "{name}");
+            let expected =
+                GlowConfig { image, levels: 2, depth, hidden: 16, permutation, layout, bits, ..GlowConfig::default() };
+            assert_eq!((config, initialized), (expected, true), "{name}");
             assert_eq!((&report.missing[..], &report.unused[..]), (&[][..], &[][..]), "{name}");
             assert_eq!(report.applied.len() + report.constant.len(), checkpoint.tensors.len(), "{name}");
             for (ours, EngineTensor { shape, numbers }) in &tensors {
@@ -240,7 +363,7 @@ mod tests {
             assert_eq!(Peer::of(&checkpoint), Some(peer));
             for other in Peer::ALL.into_iter().filter(|other| *other != peer) {
                 let error = import(&checkpoint, other).unwrap_err().to_string();
-                assert!(error.contains(peer.name()) && error.contains(other.layout().example), "{error}");
+                assert!(error.contains(peer.name()) && error.contains(other.naming().example), "{error}");
             }
         }
     }
@@ -255,10 +378,13 @@ mod tests {
         let (name, other) = ("blocks.1.flows.2.coupling.net.0.bias", "blocks.1.flows.2.coupling.net.0.biass");
         rename(&mut checkpoint, name, other);
         let error = import(&checkpoint, Peer::Rosinality).unwrap_err();
-        assert!(matches!(error, Error::Weights { .. }), "{error:?}");
+        let report = &error.details()["report"];
+        assert_eq!(report["missing"], serde_json::json!([{ "name": name, "closest": other }]));
+        assert_eq!(report["unused"], serde_json::json!([other]));
         assert!(error.to_string().contains(&format!("{name} (closest: {other})")), "{error}");
 
-        let imported = Imported::of(&checkpoint, Peer::Rosinality, [16, 16], true).unwrap();
+        let options = ImportOptions { partial: true, ..ImportOptions::of_size([16, 16]) };
+        let imported = Imported::of(&checkpoint, Peer::Rosinality, &options).unwrap();
         assert_eq!(
             imported.report.missing,
             [crate::store::pytorch::Missing { name: name.into(), closest: Some(other.into()) }]
@@ -290,7 +416,8 @@ mod tests {
             assert!(matches!(error, Error::Weights { .. }), "{error:?}");
             assert!(error.to_string().contains(sentence) && error.to_string().contains("blocks.0.flows."), "{error}");
         }
-        let error = Imported::of(&checkpoint("nf_glow_lu"), Peer::Normflows, [18, 16], false).unwrap_err();
+        let error =
+            Imported::of(&checkpoint("nf_glow_lu"), Peer::Normflows, &ImportOptions::of_size([18, 16])).unwrap_err();
         assert!(matches!(error, Error::Option { .. }), "{error:?}");
     }
 
@@ -309,7 +436,7 @@ mod tests {
     #[test]
     fn names_that_count_far_are_refused_before_anything_grows() {
         for peer in Peer::ALL {
-            let example = peer.layout().example;
+            let example = peer.naming().example;
             let many =
                 example.replacen('0', &usize::MAX.to_string(), 1).replacen(".1.", &format!(".{}.", usize::MAX), 1);
             let tensor = |name: String| NamedTensor { name, shape: vec![1], values: vec![1.0] };
@@ -341,25 +468,7 @@ mod tests {
         } else {
             matrix
         };
-        assert!(scale.iter().all(|&scale| scale > 0.0));
         (0..size * size).map(|at| matrix[(at / size, at % size)] * f64::from(scale[at % size])).collect()
-    }
-
-    #[test]
-    fn a_negative_scale_moves_into_the_matrix() {
-        for (name, mix) in
-            [("ros_affine_nolu", "levels.0.steps.1.mix"), ("ros_affine_lu_small", "levels.1.steps.1.mix")]
-        {
-            let mut checkpoint = checkpoint(name);
-            let plain = columns(&import(&checkpoint, Peer::Rosinality).unwrap(), mix);
-            let size = plain.len().isqrt();
-            each(&mut checkpoint, ".flows.1.actnorm.scale", |scale| scale.values[4] *= -1.0);
-            let flipped = columns(&import(&checkpoint, Peer::Rosinality).unwrap(), mix);
-            for (at, (plain, flipped)) in plain.iter().zip(&flipped).enumerate() {
-                let sign = if at % size == 4 { -1.0 } else { 1.0 };
-                assert!((sign * plain - flipped).abs() < 1e-12, "{name} {at}: {plain} {flipped}");
-            }
-        }
     }
 
     #[test]
@@ -392,13 +501,14 @@ mod tests {
             }
         }
         let imported = import(&checkpoint, Peer::Normflows).unwrap();
-        assert_eq!(imported.classes, Some(10));
-        let table = &imported.tensors["levels.0.split.by_class.mean"];
+        assert_eq!(imported.config.classes, Some(10));
+        let table = &imported.tensors["levels.0.split.normal.mean"];
         assert_eq!(table.shape, [10, 8, 8, 6]);
         let Numbers::Floats(values) = &table.numbers else { panic!() };
         // Class 7 at row 1, column 2, of channel 3.
         assert_eq!(values[((7 * 8 + 1) * 8 + 2) * 6 + 3], (((3 * 8 + 1) * 8 + 2) * 10 + 7) as f32);
-        let error = Imported::of(&checkpoint, Peer::Normflows, [32, 32], false).unwrap_err().to_string();
+        let error =
+            Imported::of(&checkpoint, Peer::Normflows, &ImportOptions::of_size([32, 32])).unwrap_err().to_string();
         assert!(error.contains("[24, 8, 8, 10]") || error.contains("[6, 16, 16, 10]"), "{error}");
     }
 }

@@ -20,6 +20,7 @@ pub struct Missing {
     /// The name.
     pub name: String,
     /// The most similar of the file's names that have not been used.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub closest: Option<String>,
 }
 
@@ -69,7 +70,7 @@ impl<'a> Weights<'a> {
     }
 
     pub fn misfit(&self, reason: impl Into<String>) -> Error {
-        Error::Weights { path: self.checkpoint.path.clone(), reason: reason.into() }
+        Error::weights(&self.checkpoint.path, reason)
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -142,7 +143,15 @@ impl<'a> Weights<'a> {
 
     /// An error where names are missing.
     pub fn complete(&self, report: &Report) -> Result<()> {
-        if report.missing.is_empty() { Ok(()) } else { Err(self.misfit(report.sentence())) }
+        if report.missing.is_empty() {
+            return Ok(());
+        }
+        let (path, report) = (self.checkpoint.path.clone(), Some(Box::new(report.clone())));
+        Err(Error::Weights {
+            path,
+            reason: report.as_ref().map_or_else(String::new, |report| report.sentence()),
+            report,
+        })
     }
 
     fn check(&self, tensor: &NamedTensor, shape: &[usize]) -> Result<()> {

@@ -1,17 +1,22 @@
 //! y0ast/Glow-PyTorch: chaiyujin's model, with its convolutions one name deeper.
 
 use super::chaiyujin::{self, Names};
-use super::peer::{Layout, nothing_to_finish};
+use super::peer::{ClassifierWeight, InputRange, Naming};
+use crate::models::config::Layout;
 
 const NAMES: Names =
     Names { net: "block", conv: ".conv", linear: ".linear", lower: "lower", upper: "upper", top: "learn_top_fn" };
 
-pub(super) const Y0AST: Layout = Layout {
+pub(super) const Y0AST: Naming = Naming {
     example: "flow.layers.1.block.0.conv.weight",
     read: |weights| chaiyujin::read(&NAMES, weights),
-    entries: |sizes, weights, _| chaiyujin::entries(&NAMES, sizes, weights),
-    finish: nothing_to_finish,
+    entries: |sizes, _| chaiyujin::entries(&NAMES, sizes),
     constants: &["prior_h", ".invconv.l_mask", ".invconv.eye"],
     flag: "",
     refused: &[],
+    divisors: &[],
+    layout: Layout::Chaiyujin,
+    bits: 8,
+    input_range: InputRange::Centred,
+    classifier: ClassifierWeight::PerDimension(0.01),
 };
