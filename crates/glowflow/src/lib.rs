@@ -30,6 +30,6 @@ pub use error::{Error, Result};
 pub use images::{Batch, FloatImages, ImageShape, Images};
 pub use models::{
     Call, ClassLabels, CouplingKind, Dequantize, Evaluation, FlowModel, GlowConfig, InterpolationPath, LatentScale,
-    Latents, ModelConfig, NamedDirection, Noise, Pixels, ScaleKind, Verification,
+    Latents, ModelConfig, NamedDirection, Noise, Pixels, RealNvpConfig, ScaleKind, Verification,
 };
 pub use train::{Checkpoint, Control, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary};

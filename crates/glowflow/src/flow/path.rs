@@ -36,6 +36,15 @@ impl ModulePath {
 
     /// Whether the parameter is stepped along a gradient; a running average is not.
     pub fn is_trained(&self) -> bool {
-        self.containers.last().is_none_or(|container| container != "Struct:RunningAverage")
+        !self.is_in("Struct:RunningAverage")
+    }
+
+    /// Whether the loss has a penalty of the parameter's squares.
+    pub fn is_penalised(&self) -> bool {
+        self.is_in("Struct:Penalised")
+    }
+
+    fn is_in(&self, container: &str) -> bool {
+        self.containers.last().is_some_and(|last| last == container)
     }
 }

@@ -1,15 +1,24 @@
 //! The invertible layers, one a file.
 
 mod actnorm;
+mod channel_coupling;
 mod coupling;
+mod logit;
+mod masked_coupling;
 mod mix;
+mod partition;
 mod permutation;
 mod rearrange;
+mod rescaled;
 mod step;
 
 pub use actnorm::{ActNorm, LOG_SCALE_FACTOR, Moments};
+pub use channel_coupling::{ChannelCoupling, ChannelCouplingConfig};
 pub use coupling::{Coupling, CouplingConfig, PreparedCoupling, SavedCoupling};
+pub use logit::{Logit, PreparedLogit};
+pub use masked_coupling::{MaskedCoupling, MaskedCouplingConfig};
 pub use mix::{Mix, PreparedMix};
 pub use permutation::{Permutation, PermutationKind};
 pub use rearrange::Rearrange;
+pub use rescaled::{PreparedRescaled, SavedRescaled};
 pub use step::{FlowStep, PreparedStep, SavedStep};

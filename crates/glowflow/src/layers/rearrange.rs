@@ -11,6 +11,11 @@ pub enum Rearrange {
     Squeeze,
     /// Undoes [`Rearrange::Squeeze`].
     Unsqueeze,
+    /// `[batch, 2h, 2w, c]` to `[batch, h, w, 4c]`; output channel `place * c + channel`, where the pixels (0, 0),
+    /// (1, 1), (0, 1), (1, 0) of each block have the places 0 to 3: a split leaves a diagonal of each block.
+    ///
+    /// Dinh, Sohl-Dickstein & Bengio 2017, section 3.6; the order is that of its code.
+    OrderedSqueeze,
 }
 
 impl Rearrange {
@@ -19,6 +24,7 @@ impl Rearrange {
         match self {
             Self::Squeeze => squeeze(x),
             Self::Unsqueeze => unsqueeze(x),
+            Self::OrderedSqueeze => ordered_squeeze(x),
         }
     }
 
@@ -27,6 +33,7 @@ impl Rearrange {
         match self {
             Self::Squeeze => unsqueeze(z),
             Self::Unsqueeze => squeeze(z),
+            Self::OrderedSqueeze => ordered_unsqueeze(z),
         }
     }
 }
@@ -49,4 +56,23 @@ fn unsqueeze(z: Tensor<4>) -> Tensor<4> {
         2 * width,
         channels / 4,
     ])
+}
+
+fn ordered_squeeze(x: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    let blocks = x.reshape([batch, height / 2, 2, width / 2, 2, channels]);
+    let pixel = |row, column| {
+        let pixel = blocks.clone().narrow(2, row, 1).narrow(4, column, 1);
+        pixel.reshape([batch, height / 2, width / 2, channels])
+    };
+    Tensor::cat(vec![pixel(0, 0), pixel(1, 1), pixel(0, 1), pixel(1, 0)], 3)
+}
+
+fn ordered_unsqueeze(z: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = z.dims();
+    let shape = [batch, height, 1, width, 1, channels / 4];
+    let pixel = |place: usize| z.clone().narrow(3, place * channels / 4, channels / 4).reshape(shape);
+    let top = Tensor::cat(vec![pixel(0), pixel(2)], 4);
+    let bottom = Tensor::cat(vec![pixel(3), pixel(1)], 4);
+    Tensor::cat(vec![top, bottom], 2).reshape([batch, 2 * height, 2 * width, channels / 4])
 }

@@ -12,11 +12,12 @@ mod latents;
 mod likelihood;
 pub mod memory;
 pub mod network;
+pub mod realnvp;
 pub mod self_check;
 pub mod structure;
 mod verify;
 
-pub use config::{CouplingKind, GlowConfig, ModelConfig, ScaleKind};
+pub use config::{CouplingKind, GlowConfig, ModelConfig, RealNvpConfig, ScaleKind};
 pub(crate) use dequantize::training_batch;
 pub use dequantize::{Dequantize, Noise, Pixels};
 pub use direction::NamedDirection;

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 use super::chain::Chain;
 use super::config::ModelConfig;
 use super::glow::Glow;
+use super::realnvp::RealNvp;
 use crate::error::Result;
 use crate::flow::Mode;
 
@@ -14,6 +15,8 @@ use crate::flow::Mode;
 pub enum Network {
     /// Kingma & Dhariwal 2018.
     Glow(Glow),
+    /// Dinh, Sohl-Dickstein & Bengio 2017.
+    RealNvp(RealNvp),
 }
 
 impl Network {
@@ -21,6 +24,7 @@ impl Network {
     pub fn new(config: &ModelConfig, device: &Device) -> Self {
         match config {
             ModelConfig::Glow(config) => Self::Glow(Glow::new(config, device)),
+            ModelConfig::RealNvp(config) => Self::RealNvp(RealNvp::new(config, device)),
         }
     }
 
@@ -33,6 +37,7 @@ impl Network {
     pub fn initialize(&mut self, parts: Vec<Tensor<4>>) -> Result<()> {
         match self {
             Self::Glow(glow) => glow.initialize(parts),
+            Self::RealNvp(_) => Ok(()),
         }
     }
 
@@ -44,6 +49,8 @@ impl Network {
     pub fn chain(&self, config: &ModelConfig, mode: Mode) -> Chain {
         match (self, config) {
             (Self::Glow(glow), ModelConfig::Glow(config)) => glow.chain(config, mode),
+            (Self::RealNvp(realnvp), ModelConfig::RealNvp(config)) => realnvp.chain(config, mode),
+            _ => panic!("the config of another model"),
         }
     }
 }

@@ -1,8 +1,16 @@
 //! What sits inside couplings and priors.
 
+mod batch_norm;
 mod conv;
 mod edge;
+mod residual;
+mod signed;
+mod weight_norm;
 mod zero_conv;
 
+pub use batch_norm::{BatchNorm, Moments};
 pub use conv::{ConvNet, ConvNetConfig, PreparedConvNet};
+pub use residual::{PreparedResidualNet, ResidualBlock, ResidualNet, ResidualNetConfig, SavedResidualNet};
+pub use signed::{PreparedSignedNet, SavedSignedNet, SignedNet, SignedNetConfig};
+pub use weight_norm::{PreparedWeightNormConv, WeightNormConv, WeightNormConvConfig};
 pub use zero_conv::{PreparedZeroConv, ZeroConv};

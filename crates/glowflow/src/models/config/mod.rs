@@ -1,13 +1,18 @@
 //! What a model is made of.
 
 mod glow;
+mod realnvp;
 
 use serde::{Deserialize, Serialize};
 
 pub use glow::{CouplingKind, GlowConfig, ScaleKind};
+pub use realnvp::RealNvpConfig;
 
 use crate::error::{Error, Result};
 use crate::images::ImageShape;
+
+/// Most scales of a model.
+const MOST_LEVELS: usize = 10;
 
 /// Options of a model of any kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +20,8 @@ use crate::images::ImageShape;
 pub enum ModelConfig {
     /// Kingma & Dhariwal 2018.
     Glow(GlowConfig),
+    /// Dinh, Sohl-Dickstein & Bengio 2017.
+    RealNvp(RealNvpConfig),
 }
 
 impl From<GlowConfig> for ModelConfig {
@@ -23,12 +30,19 @@ impl From<GlowConfig> for ModelConfig {
     }
 }
 
+impl From<RealNvpConfig> for ModelConfig {
+    fn from(config: RealNvpConfig) -> Self {
+        Self::RealNvp(config)
+    }
+}
+
 impl ModelConfig {
     /// The paper's model of this kind.
     pub fn default_of(kind: &str) -> Result<Self> {
         match kind {
             "glow" => Ok(Self::Glow(GlowConfig::default())),
-            _ => Err(Error::option("kind", "\"glow\"", format!("{kind:?}"))),
+            "realnvp" => Ok(Self::RealNvp(RealNvpConfig::default())),
+            _ => Err(Error::option("kind", "\"glow\" or \"realnvp\"", format!("{kind:?}"))),
         }
     }
 
@@ -36,6 +50,7 @@ impl ModelConfig {
     pub fn problems(&self) -> Vec<Error> {
         match self {
             Self::Glow(config) => config.problems(),
+            Self::RealNvp(config) => config.problems(),
         }
     }
 
@@ -48,6 +63,7 @@ impl ModelConfig {
     pub fn image(&self) -> ImageShape {
         match self {
             Self::Glow(config) => config.image,
+            Self::RealNvp(config) => config.image,
         }
     }
 
@@ -55,6 +71,7 @@ impl ModelConfig {
     pub fn bits(&self) -> u32 {
         match self {
             Self::Glow(config) => config.bits,
+            Self::RealNvp(config) => config.bits,
         }
     }
 
@@ -62,13 +79,14 @@ impl ModelConfig {
     pub fn seed(&self) -> u64 {
         match self {
             Self::Glow(config) => config.seed,
+            Self::RealNvp(config) => config.seed,
         }
     }
 
     /// Classes of a class-conditional model.
     pub fn classes(&self) -> Option<usize> {
         match self {
-            Self::Glow(_) => None,
+            Self::Glow(_) | Self::RealNvp(_) => None,
         }
     }
 
@@ -76,6 +94,7 @@ impl ModelConfig {
     pub fn is_set_from_data(&self) -> bool {
         match self {
             Self::Glow(_) => true,
+            Self::RealNvp(_) => false,
         }
     }
 
@@ -83,6 +102,7 @@ impl ModelConfig {
     pub fn latent_shapes(&self) -> Vec<[usize; 3]> {
         match self {
             Self::Glow(config) => config.latent_shapes(),
+            Self::RealNvp(config) => config.latent_shapes(),
         }
     }
 
@@ -90,6 +110,32 @@ impl ModelConfig {
     pub(crate) fn one_of_each_shape(&self) -> Self {
         match self {
             Self::Glow(config) => Self::Glow(GlowConfig { depth: 1, ..config.clone() }),
+            Self::RealNvp(config) => Self::RealNvp(RealNvpConfig { blocks: 1, ..config.clone() }),
         }
     }
+}
+
+/// The error of a whole number outside its range.
+fn out_of_range(option: &str, value: usize, low: usize, high: usize) -> Option<Error> {
+    let expected = || format!("a whole number from {low} to {high}");
+    (!(low..=high).contains(&value)).then(|| Error::option(option, expected(), value))
+}
+
+/// What is wrong with images that are halved so often, for a `reason`.
+fn image_problems(image: ImageShape, halvings: usize, reason: &str) -> Vec<Error> {
+    let ImageShape { height, width, channels } = image;
+    let mut problems = Vec::new();
+    if ![1, 3, 4].contains(&channels) {
+        problems.push(Error::option("channels", "1, 3 or 4", channels));
+    }
+    if halvings <= MOST_LEVELS {
+        let multiple = 1usize << halvings;
+        let fits = |side: usize| side > 0 && side.is_multiple_of(multiple) && side <= 4096;
+        if !fits(height) || !fits(width) {
+            let expected = format!("a multiple of {multiple} ({reason}) up to 4096");
+            let received = if height == width { height.to_string() } else { format!("{height} x {width}") };
+            problems.push(Error::option("imageSize", expected, received));
+        }
+    }
+    problems
 }
