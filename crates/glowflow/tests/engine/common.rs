@@ -4,7 +4,10 @@ use std::io::Write;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device as BurnDevice, FloatDType, Tensor, TensorData};
+use glowflow::flow::Mode;
+use glowflow::models::chain::Chain;
 use glowflow::models::glow::Glow;
+use glowflow::models::network::Network;
 use glowflow::random::{Key, Purpose};
 use glowflow::store;
 use glowflow::{Device, FlowModel, GlowConfig, ImageShape, Images};
@@ -117,11 +120,16 @@ pub fn glow(config: &GlowConfig, deviation: f32) -> Glow {
     perturbed(glow, deviation, 4)
 }
 
+/// A Glow model ready for inference.
+pub fn chain(config: &GlowConfig, glow: &Glow) -> Chain {
+    glow.chain(config, Mode::Evaluation)
+}
+
 /// A model of these parameters on a device, by way of a file: it counts as initialized.
 pub fn loaded(config: &GlowConfig, glow: &Glow, device: &Device) -> FlowModel {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    store::model::write(&path, config, glow, true, 0).unwrap();
+    store::model::write(&path, &config.clone().into(), &Network::Glow(glow.clone()), true, 0).unwrap();
     FlowModel::load(&path, device).unwrap()
 }
 

@@ -2,14 +2,15 @@
 
 use burn::tensor::{Device as BurnDevice, Tensor};
 use glowflow::data::{Dataset, InMemory, PrefetchedBatch};
-use glowflow::flow::{Gradients, named_parameters};
+use glowflow::flow::{Gradients, Mode, named_parameters};
 use glowflow::kernels::{Path, available_paths, force};
-use glowflow::models::glow::{Glow, RunningGlow};
+use glowflow::models::chain::Chain;
+use glowflow::models::network::Network;
 use glowflow::train::{Activations, Identity, Optimizer, Trainer, Weights};
 use glowflow::{GlowConfig, TrainConfig};
 use rayon::ThreadPoolBuilder;
 
-use crate::common::{glow, images, scaled, tiny, values};
+use crate::common::{chain, glow, images, scaled, tiny, values};
 
 const IMAGES: usize = 7;
 
@@ -36,14 +37,14 @@ fn cpu_paths() -> impl Iterator<Item = Path> {
 }
 
 /// Each image's latents, log-probability and decoded pixels, with so many images at once.
-fn run(running: &RunningGlow, x: &Tensor<4>, batch: usize) -> Vec<[Vec<f64>; 3]> {
+fn run(chain: &Chain, x: &Tensor<4>, batch: usize) -> Vec<[Vec<f64>; 3]> {
     let [_, height, width, channels] = x.dims();
     let mut found = Vec::new();
     for start in (0..IMAGES).step_by(batch) {
         let count = batch.min(IMAGES - start);
         let part = x.clone().slice([start..start + count, 0..height, 0..width, 0..channels]);
-        let encoded = running.encode(part).unwrap();
-        let back = values(running.decode(&encoded.latents).unwrap());
+        let encoded = chain.encode(part, None).unwrap();
+        let back = values(chain.decode(encoded.latents.clone(), None).unwrap());
         let latents: Vec<Vec<f64>> = encoded.latents.into_iter().map(values).collect();
         let log_prob = values(encoded.log_prob);
         for image in 0..count {
@@ -57,12 +58,12 @@ fn run(running: &RunningGlow, x: &Tensor<4>, batch: usize) -> Vec<[Vec<f64>; 3]>
 #[test]
 fn an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
     let config = config();
-    let running = RunningGlow::new(&glow(&config, 0.02), &config, true);
+    let chain = chain(&config, &glow(&config, 0.02));
     let x = scaled(&images(IMAGES, config.image, 5));
     for path in cpu_paths() {
-        let alone = force(path, || run(&running, &x, 1));
+        let alone = force(path, || run(&chain, &x, 1));
         for batch in [1, 2, 5, 7] {
-            for (threads, found) in on_threads(path, || run(&running, &x, batch)).into_iter().enumerate() {
+            for (threads, found) in on_threads(path, || run(&chain, &x, batch)).into_iter().enumerate() {
                 for (image, (found, alone)) in found.iter().zip(&alone).enumerate() {
                     for (what, (found, alone)) in ["latents", "log_prob", "pixels"].iter().zip(found.iter().zip(alone))
                     {
@@ -87,10 +88,10 @@ fn gradients_are_the_same_bits_on_any_number_of_threads() {
     for path in cpu_paths() {
         for activations in [Activations::Stored, Activations::Inputs, Activations::Constant] {
             let found = on_threads(path, || {
-                let running = RunningGlow::new(&glow, &config, false);
+                let chain = glow.chain(&config, Mode::Training);
                 let mut gradients = Gradients::default();
-                let tape = running.forward(x.clone(), activations).unwrap();
-                running.backward(tape, &cotangent, &mut gradients).unwrap();
+                let tape = chain.forward(x.clone(), None, activations).unwrap();
+                chain.backward(tape, &cotangent, &mut gradients).unwrap();
                 let parameters = named_parameters(&glow);
                 let of = |parameter: &glowflow::flow::NamedParameter| gradients.get(parameter.id).cloned().map(values);
                 parameters.iter().map(|parameter| (parameter.name.clone(), of(parameter))).collect::<Vec<_>>()
@@ -109,25 +110,26 @@ fn gradients_are_the_same_bits_on_any_number_of_threads() {
 fn trained_weights_are_the_same_bits_on_any_number_of_threads() {
     let config = config();
     let data = InMemory::new(images(IMAGES, config.image, 5), None, None).unwrap();
-    let start = glow(&config, 0.02);
+    let start = Network::Glow(glow(&config, 0.02));
+    let model = config.clone().into();
     let train = || {
-        let mut glow: Glow = start.clone();
+        let mut network = start.clone();
         let options = TrainConfig { clip_norm: 0.1, batch_size: IMAGES, ema: Some(0.9), ..TrainConfig::default() };
         let optimizer = Optimizer::new(options.optimizer.clone());
-        let mut trainer = Trainer::new(&options, &config, Activations::Constant, optimizer, Box::new(Identity));
+        let mut trainer = Trainer::new(&options, &model, Activations::Constant, optimizer, Box::new(Identity));
         let mut average = Some(start.clone());
         let device = BurnDevice::flex();
         let mut found = Vec::new();
         for step in 1..=3 {
             let indices: Vec<usize> = (0..IMAGES).collect();
             let batch = PrefetchedBatch { step, batch: data.batch(&indices).unwrap(), indices };
-            trainer.accumulate(&glow, batch, &device).unwrap();
-            trainer.update(Weights { glow: &mut glow, average: &mut average }, 1e-3, step, &device).unwrap();
-            let outcome = trainer.outcomes(&glow, true, &device).unwrap().found[0];
+            trainer.accumulate(&network, batch, &device).unwrap();
+            trainer.update(Weights { network: &mut network, average: &mut average }, 1e-3, step, &device).unwrap();
+            let outcome = trainer.outcomes(&network, true, &device).unwrap().found[0];
             found.push(vec![outcome.loss, outcome.gradient_norm, f64::from(outcome.rebuild_error.unwrap_or(0.0))]);
         }
         found.extend(named_parameters(&average).into_iter().map(|parameter| values(parameter.values)));
-        found.extend(named_parameters(&glow).into_iter().map(|parameter| values(parameter.values)));
+        found.extend(named_parameters(&network).into_iter().map(|parameter| values(parameter.values)));
         found
     };
     for path in cpu_paths() {

@@ -249,7 +249,8 @@ fn the_search_and_the_pass_can_be_cancelled() {
         let cancel = Arc::new(AtomicBool::new(false));
         let mut data = Attributed::new(images(40, config.image, 5), &["a"], |image, _| image == 11);
         data.cancel = Some((after, cancel.clone()));
-        let error = model.directions(&data, None, &Call { cancel, batch_size: Some(1) }).unwrap_err();
+        let error =
+            model.directions(&data, None, &Call { cancel, batch_size: Some(1), ..Call::default() }).unwrap_err();
         assert!(matches!(error, Error::Aborted), "{error}");
         assert_eq!(data.read.load(Ordering::Relaxed), after, "it went on");
     }

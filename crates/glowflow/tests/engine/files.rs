@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use glowflow::store::safetensors::{Dtype, NewTensor, SafeFile, write_safetensors};
-use glowflow::{Error, FlowModel, GlowConfig};
+use glowflow::{Error, FlowModel, GlowConfig, ModelConfig};
 
 use crate::common::{cpu, model, tiny};
 
@@ -24,7 +24,7 @@ impl Parts {
             let found = file.tensor(&name).unwrap();
             NewTensor { name, dtype: found.dtype, shape: found.shape.to_vec(), data: found.data.to_vec().into() }
         };
-        let keys = ["format", "version", "model", "config", "initialized", "step"];
+        let keys = ["format", "version", "config", "initialized", "step"];
         let metadata = keys.map(|key| (key.to_owned(), file.metadata(key).unwrap().to_owned()));
         Self { tensors: file.names().into_iter().map(tensor).collect(), metadata: metadata.into() }
     }
@@ -38,9 +38,9 @@ impl Parts {
     }
 
     fn config(&mut self, change: impl FnOnce(&mut GlowConfig)) {
-        let mut config = serde_json::from_str(&self.metadata["config"]).unwrap();
+        let ModelConfig::Glow(mut config) = serde_json::from_str(&self.metadata["config"]).unwrap();
         change(&mut config);
-        self.set("config", serde_json::to_string(&config).unwrap());
+        self.set("config", serde_json::to_string(&ModelConfig::Glow(config)).unwrap());
     }
 }
 

@@ -3,17 +3,17 @@
 use std::f64::consts::{LN_2, TAU};
 
 use burn::tensor::{Device as BurnDevice, Tensor, TensorData};
-use glowflow::flow::{Invertible, Layer, named_parameters};
+use glowflow::flow::{Invertible, Layer, Mode, named_parameters};
 use glowflow::kernels::coupling::{self, Kind};
 use glowflow::kernels::{available_paths, conv, force};
-use glowflow::layers::{ActNorm, CouplingConfig, FlowStep, Mix, Permutation, PermutationKind, squeeze, unsqueeze};
-use glowflow::models::glow::{Glow, RunningGlow};
+use glowflow::layers::{ActNorm, CouplingConfig, FlowStep, Mix, Permutation, PermutationKind, Rearrange};
+use glowflow::models::glow::Glow;
 use glowflow::models::memory::parameter_count;
 use glowflow::models::structure::layers;
 use glowflow::nets::ConvNet;
 use glowflow::{Call, CouplingKind, GlowConfig, ImageShape, Images, Noise, Pixels, ScaleKind};
 
-use crate::common::{cpu, images, loaded, model, normal, scaled, tiny, values};
+use crate::common::{chain, cpu, images, loaded, model, normal, scaled, tiny, values};
 
 const PERMUTATIONS: [PermutationKind; 4] =
     [PermutationKind::Conv1x1Lu, PermutationKind::Conv1x1, PermutationKind::Shuffle, PermutationKind::Reverse];
@@ -32,7 +32,7 @@ fn a_coupling_that_starts_at_zero_has_the_log_det_of_its_constant_scale() {
     close(sigmoid, -0.126_928_0, 1e-7, "-softplus(-2)");
     for (kind, each) in [(Kind::Sigmoid, sigmoid), (Kind::Additive, 0.0), (Kind::Bounded, 0.0)] {
         let config = CouplingConfig { kind, channels: 12, size: [2, 4], hidden: 16, edge_bias: true };
-        let coupling = config.init(1, 0, &device).prepare("coupling").unwrap();
+        let coupling = config.init(1, 0, &device).prepare("coupling", Mode::Evaluation).unwrap();
         let x = normal(shape, 1, &device);
         for path in available_paths() {
             let out = force(path, || coupling.forward(x.clone()));
@@ -87,7 +87,7 @@ fn actnorms_give_mean_0_and_variance_1_on_the_data_that_set_them() {
     step.initialize(parts.clone(), "step").unwrap();
     let x = Tensor::cat(parts, 0);
     // A reversal permutes: it changes no channel's moments.
-    let mixed = step.mix.prepare("mix").unwrap().forward(x).z;
+    let mixed = step.mix.prepare("mix", Mode::Evaluation).unwrap().forward(x).z;
     assert_normalized(mixed.clone(), "mix.actnorm");
     let ConvNet { first, middle, .. } = &step.coupling.net;
     let first = hidden_layer(&coupling::kept(&mixed), first.weight.val(), &first.norm);
@@ -102,7 +102,8 @@ fn a_new_1x1_convolution_is_a_rotation() {
     for kind in [PermutationKind::Conv1x1, PermutationKind::Conv1x1Lu] {
         for channels in [4, 12, 48, 96] {
             let permutation = Permutation::new(kind, channels, 7, 3, &device);
-            let mix = Mix { actnorm: ActNorm::new(channels, &device), permutation }.prepare("mix").unwrap();
+            let mix =
+                Mix { actnorm: ActNorm::new(channels, &device), permutation }.prepare("mix", Mode::Evaluation).unwrap();
             // Pixel j is unit vector j, so that the image is the transposed matrix.
             let units = Tensor::<2>::eye(channels, &device).reshape([1, 1, channels, channels]);
             let out = mix.forward(units);
@@ -129,7 +130,7 @@ fn latents_are_as_many_as_pixels_and_lie_where_latent_scales_say() {
         assert_eq!((found.count, found.dims), (2, config.image.dims()));
         let scales = model.latent_scales();
         let mut offset = 0;
-        let truth = RunningGlow::new(&glow, &config, true).encode(scaled(&batch)).unwrap().latents;
+        let truth = chain(&config, &glow).encode(scaled(&batch), None).unwrap().latents;
         assert_eq!(scales.len(), levels);
         for (scale, truth) in scales.iter().zip(truth) {
             assert_eq!((scale.offset, scale.shape.as_slice()), (offset, &truth.dims()[1..]));
@@ -152,8 +153,8 @@ fn parameters_are_as_many_as_counted_before_a_model_is_made() {
                     GlowConfig { levels: 3, permutation, coupling, edge_bias, learn_top, image, ..tiny(8, 16, 3) };
                 let parameters = named_parameters(&Glow::new(&config, &BurnDevice::flex()));
                 let found: usize = parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum();
-                assert_eq!(found as u64, parameter_count(&config), "{config:?}");
-                for layer in layers(&config) {
+                assert_eq!(found as u64, parameter_count(&config.clone().into()), "{config:?}");
+                for layer in layers(&config.clone().into()) {
                     let inside = parameters.iter().filter(|p| p.name.starts_with(&format!("{}.", layer.path)));
                     let found: usize = inside.map(|p| p.shape.iter().product::<usize>()).sum();
                     assert_eq!(found as u64, layer.parameters, "{} of {config:?}", layer.path);
@@ -196,7 +197,7 @@ fn a_squeeze_puts_channel_c_row_y_column_x_at_4c_2y_x() {
     let shape = [2, 4, 6, 3];
     let numbered: Vec<f32> = (0..shape.iter().product()).map(|i| i as f32).collect();
     let x = Tensor::<4>::from_data(TensorData::new(numbered, shape), &device);
-    let z = squeeze(x.clone());
+    let z = Rearrange::Squeeze.forward(x.clone());
     assert_eq!(z.dims(), [2, 2, 3, 12]);
     let squeezed = values(z.clone());
     for (index, &value) in squeezed.iter().enumerate() {
@@ -205,7 +206,7 @@ fn a_squeeze_puts_channel_c_row_y_column_x_at_4c_2y_x() {
         let source = ((image * 4 + 2 * row + dy) * 6 + 2 * column + dx) * 3 + c;
         assert_eq!(value, source as f64, "channel {channel} of pixel ({row}, {column})");
     }
-    assert_eq!(values(unsqueeze(z)), values(x));
+    assert_eq!(values(Rearrange::Squeeze.inverse(z)), values(x));
 }
 
 #[test]

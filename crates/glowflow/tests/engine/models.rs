@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use burn::module::Module;
 use burn::tensor::{DType, Device as BurnDevice, FloatDType, Tensor, TensorData};
 use glowflow::data::InMemory;
-use glowflow::flow::{Gradients, named_parameters};
+use glowflow::flow::{Gradients, Mode, named_parameters};
 use glowflow::layers::{LOG_SCALE_FACTOR, PermutationKind};
-use glowflow::models::glow::{Glow, RunningGlow};
+use glowflow::models::glow::Glow;
 use glowflow::random::{Key, Purpose};
 use glowflow::train::Activations;
 use glowflow::{
@@ -18,7 +18,7 @@ use glowflow::{
 };
 
 use crate::common::{
-    cpu, double, glow, images, loaded, model, normal, perturbed, relative_error, scaled, tiny, values,
+    chain, cpu, double, glow, images, loaded, model, normal, perturbed, relative_error, scaled, tiny, values,
 };
 use crate::laws::{by_autodiff, log_abs_det_of};
 
@@ -48,11 +48,11 @@ fn all_equal(found: &Images, truth: &Images, what: &str) {
 #[test]
 fn log_prob_is_the_noises_and_the_jacobians() {
     for config in kinds() {
-        let running = RunningGlow::new(&double(glow(&config, 0.05)), &config, true);
+        let chain = chain(&config, &double(glow(&config, 0.05)));
         let x = values(scaled(&images(1, config.image, 6)));
         let run = |x: &[f64]| {
             let data = TensorData::new(x.to_vec(), [1, 4, 4, 1]);
-            running.encode(Tensor::from_data(data, (&BurnDevice::flex(), DType::F64))).unwrap()
+            chain.encode(Tensor::from_data(data, (&BurnDevice::flex(), DType::F64)), None).unwrap()
         };
         let noise_of = |x: &[f64]| run(x).latents.into_iter().flat_map(values).collect::<Vec<f64>>();
         let log_normal: f64 = noise_of(&x).iter().map(|z| -0.5 * (z * z + TAU.ln())).sum();
@@ -71,15 +71,15 @@ fn every_way_to_hold_activations_gives_autodiffs_gradients() {
         let cotangent = normal([3], 2, &plain);
         let tracked = double(glow.clone()).fork(&plain.clone().autodiff()).train();
         let wide = x.clone().cast(FloatDType::F64).autodiff().require_grad();
-        let log_prob = RunningGlow::new(&tracked, &config, true).encode(wide.clone()).unwrap().log_prob;
+        let log_prob = chain(&config, &tracked).encode(wide.clone(), None).unwrap().log_prob;
         let tape = (log_prob * cotangent.clone().cast(FloatDType::F64).autodiff()).sum().backward();
         let (dx, gradients) = (values(wide.grad(&tape).unwrap()), by_autodiff(&tracked, &tape));
 
-        let running = RunningGlow::new(&glow, &config, false);
+        let chain = glow.chain(&config, Mode::Training);
         let found = WAYS.map(|way| {
-            let tape = running.forward(x.clone(), way).unwrap();
+            let tape = chain.forward(x.clone(), None, way).unwrap();
             let mut found = Gradients::default();
-            let back = running.backward(tape, &cotangent, &mut found).unwrap();
+            let back = chain.backward(tape, &cotangent, &mut found).unwrap();
             assert!(relative_error(&values(back.x), &values(x.clone())) < 1e-4, "{way:?}: the input");
             assert!(relative_error(&values(back.dx), &dx) < 1e-3, "{way:?}: the input's gradient");
             let mut of_each = Vec::new();
@@ -407,7 +407,7 @@ fn a_model_that_was_disposed_of_says_so() {
 fn a_call_that_was_cancelled_ends() {
     let config = tiny(8, 8, 3);
     let model = model(&config, 0.02);
-    let call = Call { cancel: Arc::new(AtomicBool::new(true)), batch_size: Some(1) };
+    let call = Call { cancel: Arc::new(AtomicBool::new(true)), batch_size: Some(1), ..Call::default() };
     refused(model.sample(3, 0.7, 1, &call), "ERR_GLOW_ABORTED", "aborted");
     let data = bytes(&images(3, config.image, 1));
     refused(model.log_prob(&data, &Noise::midpoint(), &call), "ERR_GLOW_ABORTED", "aborted");

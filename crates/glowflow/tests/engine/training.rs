@@ -11,13 +11,14 @@ use glowflow::train::{
     Activations, CheckpointConfig, EvaluateConfig, OnNotFinite, OptimizerKind, RunState, SampleConfig, ScheduleKind,
 };
 use glowflow::{
-    Call, Control, Error, FlowModel, GlowConfig, Noise, Pixels, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary,
+    Call, Control, Error, FlowModel, GlowConfig, ImageShape, ModelConfig, Noise, Pixels, RunData, StepEnd, TrainConfig,
+    TrainEvent, TrainSummary,
 };
 
 use crate::common::{cpu, glow, images, loaded, perturbed, tiny};
 
-fn data(config: &GlowConfig, count: usize, seed: u64) -> Arc<dyn Dataset> {
-    Arc::new(InMemory::new(images(count, config.image, seed), None, None).unwrap())
+fn data(image: ImageShape, count: usize, seed: u64) -> Arc<dyn Dataset> {
+    Arc::new(InMemory::new(images(count, image, seed), None, None).unwrap())
 }
 
 fn options(steps: u64) -> TrainConfig {
@@ -37,7 +38,7 @@ impl Run {
 
     fn watched(model: &FlowModel, config: TrainConfig, control: &Control, mut watch: impl FnMut(&TrainEvent)) -> Self {
         let mut events = Vec::new();
-        let (train, held_out) = (data(model.config(), 40, 1), data(model.config(), 20, 2));
+        let (train, held_out) = (data(model.config().image(), 40, 1), data(model.config().image(), 20, 2));
         let outcome =
             model.train(RunData { training: train, held_out: Some(held_out) }, config, None, control, &mut |event| {
                 watch(&event);
@@ -62,12 +63,12 @@ impl Run {
     }
 }
 
-fn new_model(config: &GlowConfig) -> FlowModel {
+fn new_model(config: &(impl Into<ModelConfig> + Clone)) -> FlowModel {
     FlowModel::create(config.clone(), &cpu()).unwrap()
 }
 
 fn log_probs(model: &FlowModel) -> Vec<f64> {
-    let test = Pixels::Bytes(images(4, model.config().image, 9));
+    let test = Pixels::Bytes(images(4, model.config().image(), 9));
     model.log_prob(&test, &Noise::midpoint(), &Call::default()).unwrap()
 }
 
@@ -232,9 +233,9 @@ fn a_run_that_is_stopped_ends_after_its_step() {
 #[test]
 fn batch_size_1_trains() {
     let model = new_model(&tiny(8, 8, 3));
-    let held_out = data(model.config(), 20, 2);
+    let held_out = data(model.config().image(), 20, 2);
     let options = TrainConfig { batch_size: 1, warmup: 20, ..options(100) };
-    model.initialize(&*data(model.config(), 40, 1), 16).unwrap();
+    model.initialize(&*data(model.config().image(), 40, 1), 16).unwrap();
     let before = model.evaluate(&*held_out, None, 1, &Call::default()).unwrap().bits_per_dim;
     let run = Run::of(&model, options);
     assert!(run.losses().iter().all(|loss| loss.is_finite()));
@@ -262,7 +263,7 @@ fn clipping_bounds_the_gradient_that_adam_sees_and_not_the_one_reported() {
         let mut options = TrainConfig { clip_norm, ..options(1) };
         options.optimizer.epsilon = 1e3;
         options.optimizer.learning_rate = 1e3;
-        model.initialize(&*data(&config, 40, 1), 16).unwrap();
+        model.initialize(&*data(config.image, 40, 1), 16).unwrap();
         let before = weights(&model);
         let run = Run::of(&model, options);
         let moved = before.iter().zip(weights(&model)).map(|(b, a)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
@@ -322,7 +323,7 @@ fn a_loss_that_is_not_finite_ends_the_run_and_leaves_the_weights() {
         let saved = FlowModel::load(&folder.path().join("step-00000000"), &cpu()).unwrap();
         assert_eq!(weights(&saved), before);
         // The model is not left in training.
-        model.initialize(&*data(&config, 40, 1), 16).unwrap();
+        model.initialize(&*data(config.image, 40, 1), 16).unwrap();
     }
 }
 
@@ -332,7 +333,7 @@ fn a_gradient_that_is_not_finite_ends_the_run_and_leaves_the_weights() {
     let model = overflowing(&config, |glow| {
         // Mean and log-deviation of -5 by a factor near the largest number: the loss is finite, its gradient by what
         // is multiplied by the factor is not.
-        let prior = &mut glow.levels[0].split.as_mut().unwrap().prior;
+        let prior = glow.levels[0].split.as_mut().unwrap().prior.as_mut().unwrap();
         prior.log_scale = prior.log_scale.clone().map(|values| values.mul_scalar(0.0).add_scalar(29.5));
         prior.weight = prior.weight.clone().map(|values| values.mul_scalar(0.0));
         prior.bias = prior.bias.clone().map(|values| values.mul_scalar(0.0).add_scalar(-5.0 * (-88.5f32).exp()));
@@ -421,12 +422,12 @@ fn other_calls_come_between_steps_and_those_that_change_weights_are_refused() {
         let run = Run::watched(&model, endless, &control, |event| {
             if matches!(event, TrainEvent::StepEnd(step) if step.step == 2) {
                 other = Some(scope.spawn(|| {
-                    let images = images(3, model.config().image, 4);
+                    let images = images(3, model.config().image(), 4);
                     for _ in 0..3 {
                         model.encode(&Pixels::Bytes(images.clone()), &Noise::midpoint(), &Call::default()).unwrap();
                         model.sample(2, 0.7, 1, &Call::default()).unwrap();
                     }
-                    let data = data(model.config(), 40, 1);
+                    let data = data(model.config().image(), 40, 1);
                     assert!(matches!(model.initialize(&*data, 16), Err(Error::Busy)));
                     let again = model.train(RunData::of(data), options(1), None, &Control::new(), &mut |_| {});
                     assert!(matches!(again, Err(Error::Busy)), "{again:?}");
@@ -489,7 +490,7 @@ fn a_run_that_cannot_be_is_refused_before_it_starts() {
     let huge = TrainConfig { batch_size: 1 << 40, ..options(1) };
     let error = Run::of(&model, huge).outcome.unwrap_err();
     assert!(["ERR_GLOW_OUT_OF_MEMORY", option].contains(&error.code()), "{error}");
-    let wide = data(&tiny(8, 16, 3), 40, 1);
+    let wide = data(tiny(8, 16, 3).image, 40, 1);
     let error = model.train(RunData::of(wide), options(1), None, &Control::new(), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("training images of 8x8x3 but received 8x16x3"), "{error}");
 }

@@ -7,7 +7,8 @@ use burn::tensor::Device as BurnDevice;
 use glowflow::data::{Dataset, InMemory, PrefetchedBatch};
 use glowflow::flow::named_parameters;
 use glowflow::kernels::host::reads;
-use glowflow::models::glow::Glow;
+use glowflow::layers::ActNorm;
+use glowflow::models::network::Network;
 use glowflow::train::{Activations, CheckpointConfig, Identity, Optimizer, Outcomes, Trainer, Weights};
 use glowflow::{Call, Control, Device, Error, FlowModel, GlowConfig, Noise, Pixels, RunData, TrainConfig, TrainEvent};
 
@@ -54,21 +55,22 @@ fn on_queue<T: Send + 'static>(
     device: &Device,
     config: &GlowConfig,
     activations: Activations,
-    work: impl FnOnce(&mut Trainer, &mut Glow, &mut dyn FnMut(u64) -> PrefetchedBatch, &BurnDevice) -> T + Send + 'static,
+    work: impl FnOnce(&mut Trainer, &mut Network, &mut dyn FnMut(u64) -> PrefetchedBatch, &BurnDevice) -> T + Send + 'static,
 ) -> T {
     let (on, config) = (device.clone(), config.clone());
     device
         .run(move || {
             let options = TrainConfig { batch_size: 4, ..TrainConfig::default() };
             let optimizer = Optimizer::new(options.optimizer.clone());
-            let mut trainer = Trainer::new(&options, &config, activations, optimizer, Box::new(Identity));
+            let mut trainer =
+                Trainer::new(&options, &config.clone().into(), activations, optimizer, Box::new(Identity));
             let data = InMemory::new(images(8, config.image, 1), None, None).unwrap();
             let mut batch = |step: u64| {
                 let indices = vec![0, 3, 5, step as usize % 8];
                 PrefetchedBatch { step, batch: data.batch(&indices).unwrap(), indices }
             };
-            let mut glow = glow(&config, 0.02).fork(on.burn());
-            Ok(work(&mut trainer, &mut glow, &mut batch, on.burn()))
+            let mut network = Network::Glow(glow(&config, 0.02)).fork(on.burn());
+            Ok(work(&mut trainer, &mut network, &mut batch, on.burn()))
         })
         .unwrap()
 }
@@ -78,46 +80,52 @@ fn a_step_on_a_gpu_waits_for_nothing() {
     let Some(device) = wgpu_device("training without waits on wgpu") else { return };
     let config = tiny(8, 8, 3);
     for activations in [Activations::Stored, Activations::Inputs, Activations::Constant] {
-        on_queue(&device, &config, activations, |trainer, glow, batch, device| {
+        on_queue(&device, &config, activations, |trainer, network, batch, device| {
             for step in 0..25 {
                 let before = reads();
-                trainer.accumulate(glow, batch(step), device).unwrap();
-                trainer.update(Weights { glow, average: &mut None }, 1e-3, step + 1, device).unwrap();
+                trainer.accumulate(network, batch(step), device).unwrap();
+                trainer.update(Weights { network, average: &mut None }, 1e-3, step + 1, device).unwrap();
                 assert_eq!(reads(), before, "step {step}");
-                let found = trainer.outcomes(glow, false, device).unwrap().found;
+                let found = trainer.outcomes(network, false, device).unwrap().found;
                 let due = step % 10 == 9;
                 assert_eq!((found.len(), reads() - before), if due { (10, 1) } else { (0, 0) });
             }
-            let last = trainer.outcomes(glow, true, device).unwrap().found;
+            let last = trainer.outcomes(network, true, device).unwrap().found;
             assert_eq!(last.iter().map(|found| found.step).collect::<Vec<_>>(), [21, 22, 23, 24, 25]);
         });
     }
+}
+
+/// The first actnorm of the second level.
+fn actnorm_of(network: &mut Network) -> &mut ActNorm {
+    let Network::Glow(glow) = network;
+    &mut glow.levels[1].steps[0].mix.actnorm
 }
 
 #[test]
 fn a_bad_step_on_a_gpu_changes_nothing_and_neither_do_those_after_it() {
     let Some(device) = wgpu_device("a bad step on wgpu") else { return };
     let config = tiny(8, 8, 3);
-    on_queue(&device, &config, Activations::Stored, |trainer, glow, batch, device| {
-        let mut step = |trainer: &mut Trainer, glow: &mut Glow, step: u64, rate: f64| {
-            trainer.accumulate(glow, batch(step), device).unwrap();
-            trainer.update(Weights { glow, average: &mut None }, rate, step + 1, device).unwrap();
+    on_queue(&device, &config, Activations::Stored, |trainer, network, batch, device| {
+        let mut step = |trainer: &mut Trainer, network: &mut Network, step: u64, rate: f64| {
+            trainer.accumulate(network, batch(step), device).unwrap();
+            trainer.update(Weights { network, average: &mut None }, rate, step + 1, device).unwrap();
         };
-        step(trainer, glow, 0, 1e-3);
+        step(trainer, network, 0, 1e-3);
         // Weights that the next loss overflows with.
-        let norm = &mut glow.levels[1].steps[0].mix.actnorm;
+        let norm = actnorm_of(network);
         let before = norm.log_scale.val();
         norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(40.0));
-        let bad: Vec<Vec<f64>> = named_parameters(glow).into_iter().map(|p| values(p.values)).collect();
-        step(trainer, glow, 1, 1e-3);
+        let bad: Vec<Vec<f64>> = named_parameters(network).into_iter().map(|p| values(p.values)).collect();
+        step(trainer, network, 1, 1e-3);
         // Masked, although its own loss is finite.
-        let norm = &mut glow.levels[1].steps[0].mix.actnorm;
+        let norm = actnorm_of(network);
         norm.log_scale = norm.log_scale.clone().map(|_| before);
-        step(trainer, glow, 2, 1e-3);
-        let norm = &mut glow.levels[1].steps[0].mix.actnorm;
+        step(trainer, network, 2, 1e-3);
+        let norm = actnorm_of(network);
         norm.log_scale = norm.log_scale.clone().map(|values| values.add_scalar(40.0));
 
-        let Outcomes { found, failed } = trainer.outcomes(glow, true, device).unwrap();
+        let Outcomes { found, failed } = trainer.outcomes(network, true, device).unwrap();
         assert_eq!(found.iter().map(|found| found.step).collect::<Vec<_>>(), [1]);
         let (at, error) = failed.unwrap();
         assert!(
@@ -125,7 +133,7 @@ fn a_bad_step_on_a_gpu_changes_nothing_and_neither_do_those_after_it() {
             "{error}"
         );
         assert_eq!(at, 2);
-        let after: Vec<Vec<f64>> = named_parameters(glow).into_iter().map(|p| values(p.values)).collect();
+        let after: Vec<Vec<f64>> = named_parameters(network).into_iter().map(|p| values(p.values)).collect();
         assert_eq!(after, bad);
     });
 }
@@ -218,5 +226,5 @@ fn pixels_come_back_from_wgpu_and_samples_are_the_cpus() {
 #[test]
 fn the_self_check_of_hardware_gpus_passes_on_wgpu() {
     let Some(device) = wgpu_device("self-check on wgpu") else { return };
-    glowflow::models::self_check::check(&tiny(8, 8, 3), 5, &device).unwrap();
+    glowflow::models::self_check::check(&tiny(8, 8, 3).into(), 5, &device).unwrap();
 }
