@@ -7,16 +7,20 @@ use glowflow::kernels::{Path, available_paths, force};
 use glowflow::models::chain::Chain;
 use glowflow::models::network::Network;
 use glowflow::train::{Activations, Identity, Optimizer, Trainer, Weights};
-use glowflow::{GlowConfig, TrainConfig};
+use glowflow::{GlowConfig, ModelConfig, RealNvpConfig, TrainConfig};
 use rayon::ThreadPoolBuilder;
 
-use crate::common::{chain, glow, images, scaled, tiny, values};
+use crate::common::{everything, glow, images, realnvp, scaled, tiny, tiny_realnvp, values};
 
 const IMAGES: usize = 7;
 
 /// Large enough for kernels to share out among threads; widths that are no multiple of a vector's.
-fn config() -> GlowConfig {
-    GlowConfig { hidden: 72, edge_bias: true, ..tiny(16, 16, 3) }
+fn models() -> [(ModelConfig, Network); 2] {
+    let config = GlowConfig { hidden: 72, edge_bias: true, ..tiny(16, 16, 3) };
+    let start = Network::Glow(glow(&config, 0.02));
+    let realnvp_config = RealNvpConfig { hidden: 19, ..tiny_realnvp(16, 16, 3) };
+    let realnvp = Network::RealNvp(realnvp(&realnvp_config, 0.02));
+    [(config.into(), start), (realnvp_config.into(), realnvp)]
 }
 
 /// What `work` returns on each number of threads.
@@ -34,6 +38,11 @@ fn cpu_paths() -> impl Iterator<Item = Path> {
     let paths: Vec<_> = available_paths().into_iter().filter(|path| matches!(path, Path::Cpu(_))).collect();
     assert!(!paths.is_empty());
     paths.into_iter()
+}
+
+/// Every model by every path.
+fn cases() -> impl Iterator<Item = ((ModelConfig, Network), Path)> {
+    models().into_iter().flat_map(|model| cpu_paths().map(move |path| (model.clone(), path)))
 }
 
 /// Each image's latents, log-probability and decoded pixels, with so many images at once.
@@ -57,10 +66,9 @@ fn run(chain: &Chain, x: &Tensor<4>, batch: usize) -> Vec<[Vec<f64>; 3]> {
 
 #[test]
 fn an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
-    let config = config();
-    let chain = chain(&config, &glow(&config, 0.02));
-    let x = scaled(&images(IMAGES, config.image, 5));
-    for path in cpu_paths() {
+    for ((config, network), path) in cases() {
+        let chain = network.chain(&config, Mode::Evaluation);
+        let x = scaled(&images(IMAGES, config.image(), 5));
         let alone = force(path, || run(&chain, &x, 1));
         for batch in [1, 2, 5, 7] {
             for (threads, found) in on_threads(path, || run(&chain, &x, batch)).into_iter().enumerate() {
@@ -81,18 +89,16 @@ fn an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
 
 #[test]
 fn gradients_are_the_same_bits_on_any_number_of_threads() {
-    let config = config();
-    let glow = glow(&config, 0.02);
-    let x = scaled(&images(IMAGES, config.image, 5));
     let cotangent = Tensor::full([IMAGES], -0.01, &BurnDevice::flex());
-    for path in cpu_paths() {
+    for ((config, network), path) in cases() {
+        let x = scaled(&images(IMAGES, config.image(), 5));
         for activations in [Activations::Stored, Activations::Inputs, Activations::Constant] {
             let found = on_threads(path, || {
-                let chain = glow.chain(&config, Mode::Training);
+                let chain = network.chain(&config, Mode::Training);
                 let mut gradients = Gradients::default();
                 let tape = chain.forward(x.clone(), None, activations).unwrap();
                 chain.backward(tape, &cotangent, &mut gradients).unwrap();
-                let parameters = named_parameters(&glow);
+                let parameters = named_parameters(&network);
                 let of = |parameter: &glowflow::flow::NamedParameter| gradients.get(parameter.id).cloned().map(values);
                 parameters.iter().map(|parameter| (parameter.name.clone(), of(parameter))).collect::<Vec<_>>()
             });
@@ -108,15 +114,12 @@ fn gradients_are_the_same_bits_on_any_number_of_threads() {
 
 #[test]
 fn trained_weights_are_the_same_bits_on_any_number_of_threads() {
-    let config = config();
-    let data = InMemory::new(images(IMAGES, config.image, 5), None, None).unwrap();
-    let start = Network::Glow(glow(&config, 0.02));
-    let model = config.clone().into();
-    let train = || {
+    let train = |model: &ModelConfig, start: &Network| {
+        let data = InMemory::new(images(IMAGES, model.image(), 5), None, None).unwrap();
         let mut network = start.clone();
         let options = TrainConfig { clip_norm: 0.1, batch_size: IMAGES, ema: Some(0.9), ..TrainConfig::default() };
         let optimizer = Optimizer::new(options.optimizer.clone());
-        let mut trainer = Trainer::new(&options, &model, Activations::Constant, optimizer, Box::new(Identity));
+        let mut trainer = Trainer::new(&options, model, Activations::Constant, optimizer, Box::new(Identity));
         let mut average = Some(start.clone());
         let device = BurnDevice::flex();
         let mut found = Vec::new();
@@ -128,12 +131,12 @@ fn trained_weights_are_the_same_bits_on_any_number_of_threads() {
             let outcome = trainer.outcomes(&network, true, &device).unwrap().found[0];
             found.push(vec![outcome.loss, outcome.gradient_norm, f64::from(outcome.rebuild_error.unwrap_or(0.0))]);
         }
-        found.extend(named_parameters(&average).into_iter().map(|parameter| values(parameter.values)));
-        found.extend(named_parameters(&network).into_iter().map(|parameter| values(parameter.values)));
+        found.extend(everything(&average));
+        found.extend(everything(&network));
         found
     };
-    for path in cpu_paths() {
-        let found = on_threads(path, train);
+    for ((config, network), path) in cases() {
+        let found = on_threads(path, || train(&config, &network));
         assert!(found.iter().all(|other| *other == found[0]), "{path:?}");
     }
 }

@@ -38,7 +38,9 @@ impl Parts {
     }
 
     fn config(&mut self, change: impl FnOnce(&mut GlowConfig)) {
-        let ModelConfig::Glow(mut config) = serde_json::from_str(&self.metadata["config"]).unwrap();
+        let ModelConfig::Glow(mut config) = serde_json::from_str(&self.metadata["config"]).unwrap() else {
+            panic!("the file of a Glow model");
+        };
         change(&mut config);
         self.set("config", serde_json::to_string(&ModelConfig::Glow(config)).unwrap());
     }

@@ -10,5 +10,6 @@ mod laws;
 mod memory;
 mod models;
 mod peak;
+mod realnvp;
 mod training;
 mod wgpu;

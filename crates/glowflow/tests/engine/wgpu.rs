@@ -10,13 +10,16 @@ use glowflow::kernels::host::reads;
 use glowflow::layers::ActNorm;
 use glowflow::models::network::Network;
 use glowflow::train::{Activations, CheckpointConfig, Identity, Optimizer, Outcomes, Trainer, Weights};
-use glowflow::{Call, Control, Device, Error, FlowModel, GlowConfig, Noise, Pixels, RunData, TrainConfig, TrainEvent};
+use glowflow::{
+    Call, Control, Device, Error, FlowModel, GlowConfig, ModelConfig, Noise, Pixels, RealNvpConfig, RunData,
+    TrainConfig, TrainEvent,
+};
 
-use crate::common::{cpu, glow, images, loaded, relative_error, tiny, values, wgpu_device};
+use crate::common::{cpu, glow, images, loaded, realnvp, relative_error, tiny, tiny_realnvp, values, wgpu_device};
 
-fn losses(config: &GlowConfig, activations: Activations, device: &Device) -> Vec<f64> {
+fn losses(config: &ModelConfig, activations: Activations, device: &Device) -> Vec<f64> {
     let model = FlowModel::create(config.clone(), device).unwrap();
-    let data = Arc::new(InMemory::new(images(64, config.image, 1), None, None).unwrap());
+    let data = Arc::new(InMemory::new(images(64, config.image(), 1), None, None).unwrap());
     let options = TrainConfig {
         steps: Some(20),
         batch_size: 8,
@@ -39,13 +42,19 @@ fn losses(config: &GlowConfig, activations: Activations, device: &Device) -> Vec
 #[test]
 fn twenty_training_steps_on_wgpu_give_the_cpus_losses() {
     let Some(device) = wgpu_device("training on wgpu") else { return };
-    let config = GlowConfig { hidden: 16, ..tiny(8, 8, 3) };
-    for activations in [Activations::Stored, Activations::Constant] {
+    let glow: ModelConfig = GlowConfig { hidden: 16, ..tiny(8, 8, 3) }.into();
+    let realnvp: ModelConfig = tiny_realnvp(4, 4, 1).into();
+    for (config, activations) in
+        [(glow.clone(), Activations::Stored), (glow, Activations::Constant), (realnvp, Activations::Constant)]
+    {
         let (found, truth) = (losses(&config, activations, &device), losses(&config, activations, &cpu()));
         assert_eq!((found.len(), truth.len()), (20, 20));
         assert!(truth[19] < truth[0] - 0.1, "it learns: {truth:?}");
         for (step, (found, truth)) in found.iter().zip(&truth).enumerate() {
-            assert!((found - truth).abs() < 1e-3 * truth.abs(), "{activations:?}, step {step}: {found} is not {truth}");
+            assert!(
+                (found - truth).abs() < 1e-3 * truth.abs(),
+                "{config:?}, {activations:?}, step {step}: {found} is not {truth}"
+            );
         }
     }
 }
@@ -53,7 +62,8 @@ fn twenty_training_steps_on_wgpu_give_the_cpus_losses() {
 /// Runs steps of a trainer on the device's queue, every look at their outcomes included.
 fn on_queue<T: Send + 'static>(
     device: &Device,
-    config: &GlowConfig,
+    config: &ModelConfig,
+    network: Network,
     activations: Activations,
     work: impl FnOnce(&mut Trainer, &mut Network, &mut dyn FnMut(u64) -> PrefetchedBatch, &BurnDevice) -> T + Send + 'static,
 ) -> T {
@@ -62,14 +72,13 @@ fn on_queue<T: Send + 'static>(
         .run(move || {
             let options = TrainConfig { batch_size: 4, ..TrainConfig::default() };
             let optimizer = Optimizer::new(options.optimizer.clone());
-            let mut trainer =
-                Trainer::new(&options, &config.clone().into(), activations, optimizer, Box::new(Identity));
-            let data = InMemory::new(images(8, config.image, 1), None, None).unwrap();
+            let mut trainer = Trainer::new(&options, &config, activations, optimizer, Box::new(Identity));
+            let data = InMemory::new(images(8, config.image(), 1), None, None).unwrap();
             let mut batch = |step: u64| {
                 let indices = vec![0, 3, 5, step as usize % 8];
                 PrefetchedBatch { step, batch: data.batch(&indices).unwrap(), indices }
             };
-            let mut network = Network::Glow(glow(&config, 0.02)).fork(on.burn());
+            let mut network = network.fork(on.burn());
             Ok(work(&mut trainer, &mut network, &mut batch, on.burn()))
         })
         .unwrap()
@@ -79,8 +88,16 @@ fn on_queue<T: Send + 'static>(
 fn a_step_on_a_gpu_waits_for_nothing() {
     let Some(device) = wgpu_device("training without waits on wgpu") else { return };
     let config = tiny(8, 8, 3);
-    for activations in [Activations::Stored, Activations::Inputs, Activations::Constant] {
-        on_queue(&device, &config, activations, |trainer, network, batch, device| {
+    let start = Network::Glow(glow(&config, 0.02));
+    let realnvp_config = RealNvpConfig { levels: 1, ..tiny_realnvp(2, 2, 1) };
+    let realnvp = Network::RealNvp(realnvp(&realnvp_config, 0.02));
+    for (config, network, way) in [
+        (ModelConfig::from(config.clone()), start.clone(), Activations::Stored),
+        (config.clone().into(), start.clone(), Activations::Inputs),
+        (config.into(), start, Activations::Constant),
+        (realnvp_config.into(), realnvp, Activations::Constant),
+    ] {
+        on_queue(&device, &config, network, way, |trainer, network, batch, device| {
             for step in 0..25 {
                 let before = reads();
                 trainer.accumulate(network, batch(step), device).unwrap();
@@ -98,7 +115,7 @@ fn a_step_on_a_gpu_waits_for_nothing() {
 
 /// The first actnorm of the second level.
 fn actnorm_of(network: &mut Network) -> &mut ActNorm {
-    let Network::Glow(glow) = network;
+    let Network::Glow(glow) = network else { panic!("a Glow model") };
     &mut glow.levels[1].steps[0].mix.actnorm
 }
 
@@ -106,7 +123,8 @@ fn actnorm_of(network: &mut Network) -> &mut ActNorm {
 fn a_bad_step_on_a_gpu_changes_nothing_and_neither_do_those_after_it() {
     let Some(device) = wgpu_device("a bad step on wgpu") else { return };
     let config = tiny(8, 8, 3);
-    on_queue(&device, &config, Activations::Stored, |trainer, network, batch, device| {
+    let start = Network::Glow(glow(&config, 0.02));
+    on_queue(&device, &config.into(), start, Activations::Stored, |trainer, network, batch, device| {
         let mut step = |trainer: &mut Trainer, network: &mut Network, step: u64, rate: f64| {
             trainer.accumulate(network, batch(step), device).unwrap();
             trainer.update(Weights { network, average: &mut None }, rate, step + 1, device).unwrap();
@@ -226,5 +244,6 @@ fn pixels_come_back_from_wgpu_and_samples_are_the_cpus() {
 #[test]
 fn the_self_check_of_hardware_gpus_passes_on_wgpu() {
     let Some(device) = wgpu_device("self-check on wgpu") else { return };
+    glowflow::models::self_check::check(&tiny_realnvp(4, 4, 1).into(), 5, &device).unwrap();
     glowflow::models::self_check::check(&tiny(8, 8, 3).into(), 5, &device).unwrap();
 }
