@@ -11,10 +11,12 @@ const commands = createProgram().commands.map((command) => command.name())
 
 test('the commands are those of the documentation, each with examples of its own that are understood', async (t) => {
   t.deepEqual(commands.toSorted(), [
+    'compare',
     'decode',
     'direction',
     'encode',
     'eval',
+    'figure3',
     'info',
     'interpolate',
     'sample',
@@ -66,7 +68,7 @@ test('what is not understood is one sentence with the closest name, and exit cod
     [['sample', '--model'], /argument missing \(ERR_CLI_USAGE\)\n$/],
     [['train'], /^glowflow train: Expected --data <path> .* \(ERR_CLI_USAGE\)\n$/],
     [['train', '--config', 'a', '--resume', 'b'], /Expected --config or --resume but received both/],
-    [['info'], /Expected --model <path>, or --image-size/],
+    [['info'], /Expected --model <path>, --preset <name>, or --image-size/],
     [['info', '--model', 'x', '--depth', '3'], /Expected --model or the options of a model/],
     [
       ['train', '--data', 'x', '--schedule', 'cosinus'],

@@ -273,6 +273,12 @@ export interface TrainingRun extends AsyncIterable<TrainEvent> {
   unref(): void
 }
 
+export type PresetName =
+  'mnist' | 'cifar10-small' | 'cifar10' | 'imagenet32' | 'imagenet64' | 'lsun64' | 'lsun96' | 'celeba256'
+export const presets: Readonly<
+  Record<PresetName, { readonly model: GlowOptions; readonly train: TrainOptions; readonly data: DatasetOptions }>
+>
+
 export interface GridOptions {
   columns?: number
   gap?: number

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 
 import test from 'ava'
-import { idxFiles, imagesInMemory } from 'glowflow'
+import { createGlow, customDataset, idxFiles, imagesInMemory } from 'glowflow'
 
 import { folder, slopes, slopesData } from './helpers.js'
 
@@ -67,4 +67,34 @@ test('a split shares no image, loses none and is drawn by seed', async (t) => {
   t.notDeepEqual(await all(...data.split([0.7, 0.3], { seed: 1 })), await all(train, rest))
   const [half] = slopesData(8).split([0.5])
   t.deepEqual(half.classes, ['0', '1'])
+})
+
+test('continuous images are a dataset whose density is learned, in memory and from a program', async (t) => {
+  const images = slopes(6)
+  const floats = { ...images, data: Float32Array.from(images.data, (value) => value + 0.25) }
+  const size = { length: 6, height: images.height, width: images.width, channels: images.channels }
+  const part = (indices: readonly number[]) => {
+    const dims = images.height * images.width * images.channels
+    const rows = indices.flatMap((index) => [...floats.data.subarray(index * dims, (index + 1) * dims)])
+    return { ...floats, data: Float32Array.from(rows), count: indices.length }
+  }
+  const memory = imagesInMemory(floats)
+  const custom = customDataset({ id: 'floats', ...size, batch: async (indices) => part(indices) })
+  const data: Float32Array = (await memory.batch([5, 0])).data
+  t.deepEqual(data, part([5, 0]).data)
+  t.deepEqual((await custom.batch([5, 0])).data, data)
+
+  const shape = { imageSize: [size.height, size.width] as const, channels: size.channels }
+  await using model = await createGlow({ ...shape, levels: 1, depth: 1, hidden: 8, seed: 1 })
+  await model.initialize(memory)
+  const density = await model.bitsPerDim(floats)
+  const mean = density.reduce((sum, bits) => sum + bits) / density.length
+  t.true(Math.abs((await model.evaluate(memory)).bitsPerDim - mean) < 1e-9)
+  t.is((await model.evaluate(custom)).bitsPerDim, (await model.evaluate(memory)).bitsPerDim)
+  const { loss } = await model.train(memory, { steps: 1, batchSize: 6 }).finished
+  t.true(Math.abs(loss - mean) < 1e-5, 'the loss is the density: no noise, no bins')
+  const refused = t.throws(() => imagesInMemory({ ...floats, data: floats.data.fill(NaN) }), {
+    message: /finite numbers/,
+  })
+  t.like(refused, { code: 'ERR_GLOW_SHAPE' })
 })

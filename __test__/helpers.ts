@@ -16,16 +16,9 @@ import {
   imagesInMemory,
 } from 'glowflow'
 
-/** Numbers in [0, 1), the same in every run (mulberry32). */
-export function random(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let t = Math.imul(state ^ (state >>> 15), 1 | state)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
-  }
-}
+import { random } from '../examples/random.ts'
+
+export { random }
 
 /** Images with noise over a slope whose direction tells the two classes apart. */
 export function slopes(count: number, { height = 8, width = 8, channels = 1 } = {}, seed = 1): Images {

@@ -52,6 +52,7 @@ test('the package exports what the contract names and what the CHANGELOG adds, a
     'loadModel',
     'openDevice',
     'pngGrid',
+    'presets',
     'readImages',
     'resample',
     'resumeTraining',

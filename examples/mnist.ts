@@ -8,23 +8,14 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 
-import { createGlow, type GlowOptions, type TrainOptions, type TrainSummary, writePngGrid } from 'glowflow'
+import { createGlow, presets, type TrainSummary, writePngGrid } from 'glowflow'
 
 import { image } from './images.ts'
 import { mnist, ofClass } from './mnist-data.ts'
 import { showProgress } from './progress.ts'
 
-const preset = {
-  model: { imageSize: 32, channels: 1, levels: 3, depth: 4, hidden: 64, seed: 1 },
-  train: {
-    seconds: 150,
-    batchSize: 32,
-    optimizer: { learningRate: 5e-3 },
-    schedule: 'cosine',
-    warmup: 100,
-    seed: 1,
-  },
-} as const satisfies { model: GlowOptions; train: TrainOptions }
+const preset = presets.mnist
+const { seconds = Infinity, batchSize = 64 } = preset.train
 
 const folder = join('runs', 'mnist')
 await rm(folder, { recursive: true, force: true })
@@ -32,20 +23,18 @@ await rm(folder, { recursive: true, force: true })
 const [train, heldOut] = (await mnist('train')).split([0.98, 0.02])
 const test = await mnist('t10k')
 
-await using model = await createGlow(preset.model)
+await using model = await createGlow({ ...preset.model, seed: 1 })
 const { depth, levels, hidden } = model.config
 console.log(
   `Glow of ${model.parameterCount} weights (K=${depth}, L=${levels}, width ${hidden}) on ${model.device.label}`,
 )
-console.log(
-  `${train.length} training images, ${heldOut.length} held out, ${preset.train.seconds} seconds, into ${folder}`,
-)
+console.log(`${train.length} training images, ${heldOut.length} held out, ${seconds} seconds, into ${folder}`)
 
 const evaluate = { data: heldOut, every: 500, limit: 500 }
-const run = model.train(train, { ...preset.train, folder, evaluate, sample: { every: 500 } })
+const run = model.train(train, { ...preset.train, seed: 1, folder, evaluate, sample: { every: 500 } })
 process.once('SIGINT', () => void run.stop())
 
-const progress = showProgress(preset.train.seconds)
+const progress = showProgress(seconds)
 for await (const event of run) progress.tell(event)
 progress.end()
 report(await run.finished)
@@ -63,9 +52,9 @@ console.log(
 )
 console.log(`test ${bitsPerDim.toFixed(3)} bits/dim (${images} images)`)
 
-function report({ step, reason, seconds }: TrainSummary): void {
-  const steps = (step * preset.train.batchSize) / train.length
-  console.log(`${reason} after ${step} steps (${steps.toFixed(1)} epochs) and ${seconds.toFixed(0)} seconds`)
+function report({ step, reason, seconds: taken }: TrainSummary): void {
+  const steps = (step * batchSize) / train.length
+  console.log(`${reason} after ${step} steps (${steps.toFixed(1)} epochs) and ${taken.toFixed(0)} seconds`)
 }
 
 /** A young model may not invert everywhere; that is said, and the rest goes on. */

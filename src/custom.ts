@@ -4,11 +4,11 @@ import * as native from '#native'
 
 import { type Dataset, EngineDataset, toLabels } from './data.js'
 import { engineSays, sendFailure } from './error.js'
-import { type Images, pick, toBytes } from './images.js'
+import { type FloatImages, type Images, pick, toPixels } from './images.js'
 import * as is from './rules.js'
 
 /** Where the images of {@link customDataset} come from. */
-export interface CustomSource {
+export interface CustomSource<I extends Images | FloatImages = Images> {
   /** Names the data, so that a resumed run can tell that they are the same. */
   id: string
   length: number
@@ -21,7 +21,7 @@ export interface CustomSource {
    * The images of these indices, in this order, always the same. May be called again before it has settled. It is left waiting
    * for as long as it likes, unless the run or call that wants it is stopped.
    */
-  batch(indices: readonly number[]): Promise<Images & { labels?: ArrayLike<number> }>
+  batch(indices: readonly number[]): Promise<I & { labels?: ArrayLike<number> }>
 }
 
 /**
@@ -31,7 +31,7 @@ export interface CustomSource {
  *
  * @throws `ERR_GLOW_OPTION` for a source that cannot be used.
  */
-export function customDataset(source: CustomSource): Dataset {
+export function customDataset<I extends Images | FloatImages = Images>(source: CustomSource<I>): Dataset<I> {
   const size = is.required(is.integer(1))
   const { id, length, height, width, channels, classes } = pick('source', source, {
     id: is.required(is.name),
@@ -46,10 +46,10 @@ export function customDataset(source: CustomSource): Dataset {
   return new EngineDataset(engineSays(() => native.customDataset(sizes, (request) => void answer(source, request))))
 }
 
-async function answer(source: CustomSource, request: native.BatchRequest): Promise<void> {
+async function answer(source: CustomSource<Images | FloatImages>, request: native.BatchRequest): Promise<void> {
   try {
     const batch = await source.batch(request.indices)
-    const images = toBytes('images', batch)
+    const images = toPixels('images', batch)
     request.resolve(images, batch.labels && toLabels(batch.labels))
   } catch (error) {
     request.reject(sendFailure(error))

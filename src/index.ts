@@ -10,7 +10,7 @@
 
 export type { CommonOptions, GlowOptions, ImageShape, ModelConfig } from './config.js'
 export { customDataset, type CustomSource } from './custom.js'
-export { type Dataset, imagesInMemory, type LabelledImages } from './data.js'
+export { type AnyDataset, type Dataset, imagesInMemory, type LabelledImages, type Labels } from './data.js'
 export { type Device, type DeviceInfo, type DeviceLike, type DeviceName, listDevices, openDevice } from './device.js'
 export { type Direction, directionFromJSON, type DirectionJson, loadDirections, saveDirections } from './direction.js'
 export { GlowError, type GlowErrorCode, type OptionProblem } from './error.js'
@@ -39,6 +39,7 @@ export {
 } from './model.js'
 export type { PathLike } from './options.js'
 export { type GridOptions, type Plot, pngGrid, type Series, writePlot, writePngGrid } from './picture.js'
+export { type Preset, type PresetName, presets } from './presets.js'
 export { type LayerInfo, listLayers } from './structure.js'
 export type { Call, Precision } from './task.js'
 export type { TrainEvent, TrainingRun, TrainOptions, TrainSummary } from './training.js'

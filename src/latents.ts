@@ -28,7 +28,12 @@ export interface LatentScale {
 
 /** How latents are drawn. */
 export interface Draw {
-  /** Standard deviation the latents are drawn with; below 1 trades variety for likelihood. @default 0.7 */
+  /**
+   * Standard deviation the latents are drawn with, on every scale; below 1 trades variety for likelihood. Images then follow
+   * `p ** (1 / temperature ** 2)`, up to a factor, where every log-determinant and every scale of a prior is the same for all images:
+   * additive couplings and one level, or split priors that have not learned a scale. Otherwise it is a heuristic, as in the paper.
+   * @default 0.7
+   */
   temperature?: number
   /** The same seed gives the same latents, in any batch size. @default drawn at random */
   seed?: number

@@ -5,7 +5,7 @@
 import * as native from '#native'
 
 import { fromGlowConfig, type GlowOptions, type ModelConfig, toGlowConfig } from './config.js'
-import { type Dataset, datasetRule, toDataset } from './data.js'
+import { type AnyDataset, datasetRule, toDataset } from './data.js'
 import { type DeviceInfo, type DeviceLike, deviceRule, resolveDevice } from './device.js'
 import { type Direction, toDirection, toDirections, toValues } from './direction.js'
 import { GlowError } from './error.js'
@@ -36,7 +36,10 @@ export interface Noise {
   dequantize?: 'midpoint' | 'uniform' | Float32Array
   /** @default 0 */
   seed?: number
-  /** Draws of an importance-weighted estimate; 1 gives the lower bound that papers report. @default 1 */
+  /**
+   * Draws of an importance-weighted estimate, Burda et al. 2016, https://arxiv.org/abs/1509.00519; 1 gives the lower bound that
+   * papers report, more a higher one. @default 1
+   */
   draws?: number
 }
 const dequantizeRule: Rule = {
@@ -114,7 +117,7 @@ export class FlowModel implements AsyncDisposable {
    *
    * @throws `ERR_GLOW_DATA` where a channel is constant, `ERR_GLOW_BUSY` in training.
    */
-  async initialize(data: Dataset | Images): Promise<void> {
+  async initialize(data: AnyDataset | Images | FloatImages): Promise<void> {
     this.#notInTraining()
     await this.#call({}, {}, () => this.#native.initialize(toDataset('data', data)))
   }
@@ -159,7 +162,7 @@ export class FlowModel implements AsyncDisposable {
   }
 
   /** Mean bits per dimension of the first `limit` images (all by default), with one dequantization draw by `seed` (0). */
-  async evaluate(data: Dataset, options: Call & { limit?: number; seed?: number } = {}): Promise<Evaluation> {
+  async evaluate(data: AnyDataset, options: Call & { limit?: number; seed?: number } = {}): Promise<Evaluation> {
     return this.#call(options, { limit: is.integer(1), seed: is.seed }, (call) => {
       checkOne('data', data, datasetRule)
       return this.#native.evaluate(toDataset('data', data), options.limit, options.seed ?? 0, call)
@@ -183,7 +186,11 @@ export class FlowModel implements AsyncDisposable {
   }
 
   /** The direction from the mean latent of `without` to that of `having` (section 6 of the paper). */
-  async direction(having: Images | Dataset, without: Images | Dataset, options: Call = {}): Promise<Direction> {
+  async direction(
+    having: Images | FloatImages | AnyDataset,
+    without: Images | FloatImages | AnyDataset,
+    options: Call = {},
+  ): Promise<Direction> {
     const data = await this.#call(options, {}, (call) =>
       this.#native.direction(toDataset('having', having), toDataset('without', without), call),
     )
@@ -200,7 +207,7 @@ export class FlowModel implements AsyncDisposable {
    * attribute: all such are named. `ERR_GLOW_OPTION` for a name in `only` that the data do not have.
    */
   async directions(
-    data: Dataset,
+    data: AnyDataset,
     options: Call & { only?: readonly string[] } = {},
   ): Promise<Record<string, Direction>> {
     const directions = await this.#call(options, { only: is.list('a list of names', is.text.accepts) }, (call) => {
@@ -235,7 +242,7 @@ export class FlowModel implements AsyncDisposable {
    * @throws `ERR_GLOW_OPTION` for every option that cannot be used, `ERR_GLOW_BUSY` where the model is in training already;
    * `finished` rejects with `ERR_GLOW_LOCKED` where another run uses the folder.
    */
-  train(data: Dataset, options: TrainOptions = {}): TrainingRun {
+  train(data: AnyDataset, options: TrainOptions = {}): TrainingRun {
     return this.#train(data, options)
   }
 
@@ -262,7 +269,7 @@ export class FlowModel implements AsyncDisposable {
     await engine(() => this.#native.dispose())
   }
 
-  #train(data: Dataset, options: TrainOptions, from?: native.Checkpoint): TrainingRun {
+  #train(data: AnyDataset, options: TrainOptions, from?: native.Checkpoint): TrainingRun {
     this.#alive()
     this.#notInTraining()
     const run = startTraining(this.#native, data, options, () => (this.#training = false), from)
@@ -272,7 +279,7 @@ export class FlowModel implements AsyncDisposable {
   }
 
   /** @internal */
-  static resume(checkpoint: native.Checkpoint, data: Dataset, options: TrainOptions): ResumedRun {
+  static resume(checkpoint: native.Checkpoint, data: AnyDataset, options: TrainOptions): ResumedRun {
     const model = new FlowModel(checkpoint.model, 'f32')
     return { model, run: model.#train(data, options, checkpoint) }
   }
@@ -346,7 +353,7 @@ export interface ResumedRun {
  */
 export async function resumeTraining(
   checkpoint: PathLike,
-  data: Dataset,
+  data: AnyDataset,
   options: TrainOptions & { device?: DeviceLike } = {},
 ): Promise<ResumedRun> {
   checkOne('checkpoint', checkpoint, is.path)

@@ -271,7 +271,7 @@ export declare function interpolateLatents(from: LatentRows, to: LatentRows, fra
 /** Images with what the data say of them. */
 export interface LabelledImages {
   /** The pixels. */
-  images: ByteImages
+  images: ByteImages | FloatPixels
   /** Class of each. */
   labels?: Uint32Array
   /** A row of 0 and 1 for each. */

@@ -2,7 +2,7 @@
 
 import * as native from '#native'
 
-import { type Dataset, datasetRule, toDataset } from './data.js'
+import { type AnyDataset, datasetRule, toDataset } from './data.js'
 import { fromNative, engineSays } from './error.js'
 import type { Evaluation } from './model.js'
 import { check, checkOne, type PathLike, toPath } from './options.js'
@@ -61,7 +61,7 @@ export interface TrainOptions {
   /** Orders the data, draws the dequantization noise. @default 0 */
   seed?: number
   /** Scores held-out data every so many steps: all of it, or its first `limit` images. */
-  evaluate?: { data: Dataset; every: number; limit?: number }
+  evaluate?: { data: AnyDataset; every: number; limit?: number }
   /**
    * Everything that a run leaves behind: `config.json`, `metrics.jsonl`, TensorBoard events, plots of the loss, and checkpoints and
    * samples with their defaults below. One run at a time uses a folder.
@@ -188,7 +188,7 @@ export interface TrainingRun extends AsyncIterable<TrainEvent> {
 /** Checks the options and starts; `onEnd` is called before `finished` settles. */
 export function startTraining(
   model: native.Model,
-  data: Dataset,
+  data: AnyDataset,
   options: TrainOptions,
   onEnd: () => void,
   from?: native.Checkpoint,
@@ -235,7 +235,7 @@ class Run implements TrainingRun {
 
   constructor(
     model: native.Model,
-    data: Dataset,
+    data: AnyDataset,
     { evaluate, signal }: TrainOptions,
     config: string,
     onEnd: () => void,

@@ -8,16 +8,19 @@ import * as is from '../rules.js'
 import type { Rules } from '../rules.js'
 import { CliError, exitCode, fileError } from './failure.js'
 import { overlay } from './flags.js'
+import { over } from './preset.js'
 import { sections, type Settings } from './settings.js'
 
-/** The settings of a file, if any, with those of the command line over them, checked. */
+/** The settings of a file, if any, with those of the command line over them and others, such as a preset's, under them; checked. */
 export async function readSettings(
   typed: Readonly<Record<string, unknown>>,
   wanted: readonly string[],
   file?: string,
+  under: Settings = {},
 ): Promise<Settings> {
-  const settings = file === undefined ? {} : await readConfig(file)
-  overlay(settings, typed, wanted)
+  const given = file === undefined ? {} : await readConfig(file)
+  overlay(given, typed, wanted)
+  const settings = over(under, given)
   check(settings, configRules)
   return settings
 }

@@ -14,7 +14,7 @@ export function dataOptions<A extends unknown[], O extends OptionValues>(
   command: Command<A, O>,
   part: 'train' | 'test' = 'test',
 ): Command<A, O> {
-  return add(command, paths('data', ofTraining), { part })
+  return add(command, paths('data', ofTraining), { 'data.part': part })
 }
 
 /** How single pictures are made ready. */
@@ -28,12 +28,8 @@ function add<A extends unknown[], O extends OptionValues>(
   wanted: readonly string[],
   usual: Readonly<Record<string, string>>,
 ): Command<A, O> {
-  const defaults: Readonly<Record<string, string>> = { ...usual, channels: 'those of the model' }
-  for (const option of settingOptions('Images:', wanted)) {
-    const own = defaults[option.attributeName()]
-    if (own) option.description = option.description.replace(/\(default: .*\)/, `(default: ${own})`)
-    command.addOption(option)
-  }
+  const defaults = { ...usual, 'data.channels': 'those of the model' }
+  for (const option of settingOptions('Images:', wanted, defaults)) command.addOption(option)
   return command
 }
 

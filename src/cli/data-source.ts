@@ -24,6 +24,43 @@ export async function openData(settings: DataSettings, part: Part): Promise<Data
   return data
 }
 
+/** The images to train on, and those to score, where the settings say which. */
+export async function openParts(settings: DataSettings): Promise<Parts> {
+  const { evalPath, evalFraction } = settings
+  if (evalPath !== undefined && evalFraction !== undefined)
+    throw usageError('Expected --eval-data or --eval-fraction but received both')
+  const all = await openData(settings, 'train')
+  if (evalFraction !== undefined) {
+    const [train, heldOut] = all.split([1 - evalFraction, evalFraction])
+    return { train, heldOut }
+  }
+  if (evalPath === undefined) return { train: all }
+  const { part: _, ...rest } = settings
+  return { train: all, heldOut: await openData({ ...rest, path: evalPath }, 'test') }
+}
+
+interface Parts {
+  readonly train: Dataset
+  readonly heldOut?: Dataset
+}
+
+/** As {@link openParts}; where the settings do not say, held out is the test part of data that have one, else a twentieth. */
+export async function openBoth(settings: DataSettings): Promise<Required<Parts>> {
+  const { path, evalPath, evalFraction } = settings
+  const said = evalPath ?? evalFraction
+  const part = said === undefined && (await hasTestPart(settings)) ? { evalPath: path } : { evalFraction: 0.05 }
+  const { train, heldOut } = await openParts(said === undefined ? { ...settings, ...part } : settings)
+  if (!heldOut) throw usageError('Expected --eval-data or --eval-fraction to say what is to be scored')
+  return { train, heldOut }
+}
+
+async function hasTestPart({ path, format, part }: DataSettings): Promise<boolean> {
+  if (path === undefined || part !== undefined) return false
+  const found = format ?? (await detect(path))
+  if (found !== 'idx' || !(await stat(path)).isDirectory()) return found === 'cifar10'
+  return (await entries(path)).some(({ name }) => idxImages.test(name) && isTest.test(name))
+}
+
 /** As {@link openData}, grey images as colour where the model's are. */
 export const openForModel = (model: FlowModel, settings: DataSettings, part: Part): Promise<Dataset> =>
   openData({ channels: model.config.channels as 1 | 3 | 4, ...settings }, part)
@@ -76,6 +113,7 @@ async function detect(path: string): Promise<Format> {
 }
 
 const idxImages = /images[-.]idx3-ubyte(\.gz)?$/
+const isTest = /^(t10k|test)/
 
 /** IDX files of three sizes begin with 0, 0, 8, 3, gzipped or not. */
 async function isIdx(path: string): Promise<boolean> {
@@ -103,7 +141,7 @@ async function firstUnzipped(start: Buffer): Promise<Buffer> {
 
 async function idxPart(folder: string, part: Part): Promise<string> {
   const files = (await entries(folder)).map(({ name }) => name).filter((name) => idxImages.test(name))
-  const ofPart = part === 'test' ? /^(t10k|test)/ : /^train/
+  const ofPart = part === 'test' ? isTest : /^train/
   const chosen = files.find((name) => ofPart.test(name)) ?? (files.length === 1 ? files[0] : undefined)
   if (chosen === undefined)
     throw fileError(folder, `it holds no *images-idx3-ubyte of the ${part} part: say --part, or name the file`)

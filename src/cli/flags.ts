@@ -26,19 +26,22 @@ const nameOf = (path: string): string => names[path] ?? kebab(path.slice(path.la
 
 const camel = (name: string): string => name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase())
 
-/** Options for the command line. */
-export function settingOptions(heading: string, wanted: readonly string[]): Option[] {
+/** Options for the command line. `usual`: defaults, by path, that are those of the command and not of training. */
+export function settingOptions(
+  heading: string,
+  wanted: readonly string[],
+  usual: Readonly<Record<string, unknown>> = {},
+): Option[] {
   return wanted.flatMap((path) => {
     const [name, { schema = {} }] = [nameOf(path), ruleOf.get(path)!]
     const choices = isNames(schema) ? `: ${schema['enum'].join(', ')}` : ''
     const flags = schema['type'] === 'boolean' ? [`--${name}`, `--no-${name}`] : [`--${name} <${valueOf(schema)}>`]
-    return flags.map((flag) => {
-      const option = new Option(
-        flag,
-        flag.startsWith('--no-') ? `not --${name}` : about[path]!.replace(/(?= \(default|$)/, choices),
-      )
-      return option.helpGroup(heading)
-    })
+    const plain = about[path]!.replace(/ \(default: .*\)$/, '')
+    const ofTraining = about[path]!.slice(plain.length)
+    const usually = path in usual ? ` (default: ${usual[path]})` : ofTraining
+    return flags.map((flag) =>
+      new Option(flag, flag.startsWith('--no-') ? `not --${name}` : plain + choices + usually).helpGroup(heading),
+    )
   })
 }
 

@@ -18,6 +18,7 @@ import { readSettings } from './config-file.js'
 import { usageError } from './failure.js'
 import { settingOptions } from './flags.js'
 import { deviceOption, modelOption } from './model.js'
+import { presetOption, presetSettings } from './preset.js'
 import { duration } from './progress.js'
 import { paths } from './settings.js'
 
@@ -26,6 +27,7 @@ const wanted = paths('model', ['model.device'])
 export const infoCommand = () => {
   const info = command('info', '[--model <path>] [options]', 'Say what a model is and what training it takes.', [
     ['info --model runs/photos', 'of a saved model'],
+    ['info --preset celeba256', 'of a recipe'],
     ['info --image-size 64 --levels 4 --depth 48', 'of a model that is not there yet, without making it'],
     [
       'info --image-size 32 --depth 8 --hidden 128 --batch-size 16 --steps 10000',
@@ -34,19 +36,26 @@ export const infoCommand = () => {
   ])
     .addOption(modelOption().makeOptionMandatory(false))
     .addOption(deviceOption())
-    .option('--batch-size <n>', 'images of a training step', number, 64)
+    .addOption(presetOption().helpGroup('Model options, without --model:'))
+    .option(
+      '--batch-size <n>',
+      "images that are run through the model at once (default: the preset's, else 64)",
+      number,
+    )
     .option('--measure', 'train three steps on noise and say how fast that is here')
     .option('--steps <n>', 'measure, and say how long so many steps would take here', number)
   for (const option of settingOptions('Model options, without --model:', wanted)) info.addOption(option)
-  return info.action(async ({ model: path, device, batchSize, measure, steps, json, ...typed }) => {
-    const { model: options = {} } = await readSettings(typed, wanted)
+  return info.action(async ({ model: path, preset, device, batchSize: typedSize, measure, steps, json, ...typed }) => {
+    const under = preset === undefined ? {} : presetSettings(preset)
+    const { model: options = {} } = await readSettings(typed, wanted, undefined, { model: under.model ?? {} })
     if (path !== undefined && Object.keys(options).length > 0)
       throw usageError('Expected --model or the options of a model but received both')
     if (path === undefined && options.imageSize === undefined)
-      throw usageError('Expected --model <path>, or --image-size and other options of a model')
+      throw usageError('Expected --model <path>, --preset <name>, or --image-size and other options of a model')
+    const batchSize = typedSize ?? under.train?.batchSize ?? 64
     const saved = path === undefined ? undefined : await describe(path, device)
     const config = (saved?.config ?? options) as GlowOptions
-    const memory = estimateMemory(config, { batchSize })
+    const memory = estimateMemory(config, { ...(under.train as TrainOptions), batchSize })
     const layers = listLayers(config)
     const speed = measure || steps ? await measured({ ...config, device }, { batchSize }) : undefined
     const imagesPerSecond = speed?.imagesPerSecond

@@ -5,11 +5,13 @@ import { createRequire } from 'node:module'
 import { Command, CommanderError, Help } from '@commander-js/extra-typings'
 
 import { last, lastGroup } from './command.js'
+import { compareCommand } from './compare.js'
 import { decodeCommand } from './decode.js'
 import { directionCommand } from './direction.js'
 import { encodeCommand } from './encode.js'
 import { evalCommand } from './eval.js'
 import { exitCode, toFailure } from './failure.js'
+import { figure3Command } from './figure3.js'
 import { flagOf } from './flags.js'
 import { infoCommand } from './info.js'
 import { interpolateCommand } from './interpolate.js'
@@ -57,6 +59,8 @@ Exit codes: 0 done, ${exitCode.failure} failed, ${exitCode.usage} not understood
     evalCommand(),
     verifyCommand(),
     infoCommand(),
+    figure3Command(),
+    compareCommand(),
   ]
   for (const command of commands)
     program.addCommand(

@@ -38,7 +38,7 @@ export interface Settings {
 }
 
 /** `rules` without those of `names`, none of them required. */
-function loosely(rules: Rules, ...names: string[]): Rules {
+export function loosely(rules: Rules, ...names: string[]): Rules {
   const kept = Object.entries(rules).filter(([name]) => !names.includes(name))
   return Object.fromEntries(kept.map(([name, rule]) => [name, { ...rule, required: false }]))
 }

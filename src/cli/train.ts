@@ -17,12 +17,13 @@ import {
 } from '../index.js'
 import { command, note } from './command.js'
 import { readSettings } from './config-file.js'
-import { openData } from './data-source.js'
+import { openParts } from './data-source.js'
 import { exitCode, fileError, usageError } from './failure.js'
 import { writeWhole } from './files.js'
 import { settingOptions, typedOptions } from './flags.js'
+import { presetOption, recipe } from './preset.js'
 import { duration, Progress } from './progress.js'
-import { type DataSettings, paths, type Settings } from './settings.js'
+import { paths, type Settings } from './settings.js'
 
 /** In the run folder: everything that was asked for, as a file that `--config` takes. */
 const settingsFile = 'settings.json'
@@ -41,6 +42,7 @@ export function trainCommand() {
       'train --data photos --size 64 --bits 5 --flip --eval-fraction 0.05',
       'a folder of pictures, a twentieth of them held out',
     ],
+    ['train --preset mnist --data data/mnist --seconds 60', 'a recipe that comes with the package, for a minute'],
     ['train --config mnist.json --seconds 600 --out runs/long', 'settings of a file, some of them overridden'],
     ['train --resume runs/long --seconds 1200', 'go on with a run, for longer'],
     ['train --data data/cifar-10 --steps 100 --json | jq .loss', 'one JSON event a line'],
@@ -48,6 +50,7 @@ export function trainCommand() {
     .optionsGroup('Run:')
     .option('--config <file>', 'JSON of {model, train, data}, as in schema/config.schema.json; options win over it')
     .option('--resume <path>', 'a run folder or checkpoint to go on with, with its settings')
+    .addOption(presetOption())
   const ofRun = ['train.folder', 'model.device']
   const groups = [
     ['Run:', ofRun],
@@ -61,12 +64,12 @@ export function trainCommand() {
   )
 
   return train.action(async (options) => {
-    const { config, resume, json } = options
-    if (config !== undefined && resume !== undefined)
-      throw usageError('Expected --config or --resume but received both')
+    const { config, preset, resume, json } = options
+    const [other] = Object.entries({ config, preset }).flatMap(([name, value]) => (value === undefined ? [] : [name]))
+    if (other && resume !== undefined) throw usageError(`Expected --${other} or --resume but received both`)
     const interruption = new Interruption()
     const { model, run, events, folder, limits } = await (resume === undefined
-      ? start(options, config)
+      ? start(options, config, preset)
       : goOn(options, resume))
     await using _ = model
     const progress = json ? undefined : new Progress(limits)
@@ -120,8 +123,12 @@ interface Started {
   readonly limits: TrainOptions
 }
 
-async function start(typed: Readonly<Record<string, unknown>>, file: string | undefined): Promise<Started> {
-  const settings = await readSettings(typed, wanted, file)
+async function start(
+  typed: Readonly<Record<string, unknown>>,
+  file: string | undefined,
+  preset: string | undefined,
+): Promise<Started> {
+  const settings = await readSettings(typed, wanted, file, preset === undefined ? {} : recipe(preset))
   const folder = resolve(settings.train?.folder ?? join('runs', `${runName(settings.data?.path)}-${now()}`))
   if (await exists(join(folder, settingsFile)))
     throw usageError(`${folder} holds a run already: go on with --resume, or name another folder with --out`)
@@ -173,20 +180,6 @@ async function runFolder(path: string): Promise<string> {
     if (await exists(join(folder, settingsFile))) return folder
     if (folder === dirname(folder)) throw fileError(path, `there is no ${settingsFile} of a run in it or above it`)
   }
-}
-
-async function openParts(settings: DataSettings): Promise<{ train: Dataset; heldOut?: Dataset }> {
-  const { evalPath, evalFraction } = settings
-  if (evalPath !== undefined && evalFraction !== undefined)
-    throw usageError('Expected --eval-data or --eval-fraction but received both')
-  const all = await openData(settings, 'train')
-  if (evalFraction !== undefined) {
-    const [train, heldOut] = all.split([1 - evalFraction, evalFraction])
-    return { train, heldOut }
-  }
-  if (evalPath === undefined) return { train: all }
-  const { part: _, ...rest } = settings
-  return { train: all, heldOut: await openData({ ...rest, path: evalPath }, 'test') }
 }
 
 function toOptions({ train = {} }: Settings, folder: string, heldOut: Dataset | undefined): TrainOptions {

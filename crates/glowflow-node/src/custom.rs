@@ -138,7 +138,7 @@ impl BatchRequest {
     /// Copies the batch.
     #[napi]
     pub fn resolve(&self, images: Pixels, labels: Option<Uint32Array>) -> napi::Result<()> {
-        let images = images.copy_bytes().map_err(|error| to_napi(&error))?;
+        let images = images.copy().map_err(|error| to_napi(&error))?;
         let labels = labels.map(|labels| labels.to_vec());
         // Nobody listens any more: nothing to tell.
         let _ = self.answer.send(Ok(LabelledImages { images, labels, attributes: None }));
@@ -178,7 +178,7 @@ impl data::Dataset for Custom {
     fn batch(&self, indices: &[usize]) -> Result<LabelledImages> {
         data::check_indices(indices, self.len)?;
         if indices.is_empty() {
-            let images = Images::new(Vec::new(), 0, self.shape)?;
+            let images = glowflow::Pixels::Bytes(Images::new(Vec::new(), 0, self.shape)?);
             return Ok(LabelledImages { images, labels: self.classes.as_ref().map(|_| Vec::new()), attributes: None });
         }
         if is_stopped() {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use glowflow::data::{self, InMemory};
+use glowflow::data::{self, Continuous, InMemory};
 use napi::Env;
-use napi::bindgen_prelude::{PromiseRaw, Uint8ArraySlice, Uint32Array, Uint32ArraySlice};
+use napi::bindgen_prelude::{Either, PromiseRaw, Uint8ArraySlice, Uint32Array, Uint32ArraySlice};
 use napi_derive::napi;
 
 use crate::custom::Stoppable;
 use crate::error::to_napi;
-use crate::images::{ByteImages, Pixels};
+use crate::images::{ByteImages, FloatPixels, Pixels};
 use crate::task::{guard, spawn};
 
 /// Images that can be read in any order.
@@ -23,7 +23,7 @@ pub struct Dataset {
 #[napi(object, object_from_js = false)]
 pub struct LabelledImages<'env> {
     /// The pixels.
-    pub images: ByteImages<'env>,
+    pub images: Either<ByteImages<'env>, FloatPixels<'env>>,
     /// Class of each.
     pub labels: Option<Uint32ArraySlice<'env>>,
     /// A row of 0 and 1 for each.
@@ -97,7 +97,11 @@ impl Dataset {
             |env, batch| {
                 let labels = batch.labels.map(|labels| Uint32ArraySlice::copy_from(env, labels)).transpose()?;
                 let attributes = batch.attributes.map(|rows| Uint8ArraySlice::copy_from(env, rows)).transpose()?;
-                Ok(LabelledImages { images: ByteImages::new(env, batch.images)?, labels, attributes })
+                let images = match batch.images {
+                    glowflow::Pixels::Bytes(images) => Either::A(ByteImages::new(env, images)?),
+                    glowflow::Pixels::Floats(images) => Either::B(FloatPixels::new(env, images)?),
+                };
+                Ok(LabelledImages { images, labels, attributes })
             },
         )
     }
@@ -114,6 +118,11 @@ impl Dataset {
 #[napi]
 pub fn images_in_memory(images: Pixels, labels: Option<Uint32Array>) -> napi::Result<Dataset> {
     let labels = labels.map(|labels| labels.to_vec());
-    let data = guard(|| InMemory::new(images.copy_bytes()?, labels, None)).map_err(|error| to_napi(&error))?;
-    Ok(Dataset { inner: Arc::new(data) })
+    let open = || -> glowflow::Result<Arc<dyn data::Dataset>> {
+        Ok(match images.copy()? {
+            glowflow::Pixels::Bytes(images) => Arc::new(InMemory::new(images, labels, None)?),
+            glowflow::Pixels::Floats(images) => Arc::new(Continuous::new(images, labels)?),
+        })
+    };
+    Ok(Dataset { inner: guard(open).map_err(|error| to_napi(&error))? })
 }

@@ -47,6 +47,74 @@ pub type Images = Batch<u8>;
 /// Continuous pixel values in [0, 256).
 pub type FloatImages = Batch<f32>;
 
+/// Images of either type.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pixels {
+    /// 8-bit.
+    Bytes(Images),
+    /// Already continuous: no noise is added.
+    Floats(FloatImages),
+}
+
+impl Pixels {
+    /// Number of images.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Bytes(images) => images.count,
+            Self::Floats(images) => images.count,
+        }
+    }
+
+    /// Of each image.
+    pub fn shape(&self) -> ImageShape {
+        match self {
+            Self::Bytes(images) => images.shape,
+            Self::Floats(images) => images.shape,
+        }
+    }
+
+    /// Number of values of all images together.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(images) => images.data.len(),
+            Self::Floats(images) => images.data.len(),
+        }
+    }
+
+    /// True without values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bits of a pixel's bin under a model of `bits` bits: a continuous pixel's density is that of values in [0, 256).
+    pub fn bits(&self, bits: u32) -> u32 {
+        match self {
+            Self::Bytes(_) => bits,
+            Self::Floats(_) => 8,
+        }
+    }
+
+    /// [`Error::Shape`] for a continuous pixel that is not a finite number.
+    pub fn check_finite(&self) -> Result<()> {
+        let Self::Floats(images) = self else { return Ok(()) };
+        match images.data.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(index) => Err(Error::shape("images", "finite numbers", format!("{} at {index}", images.data[index]))),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Pixels {
+    /// The 8-bit images of a test.
+    pub(crate) fn bytes(self) -> Images {
+        match self {
+            Self::Bytes(images) => images,
+            Self::Floats(_) => panic!("8-bit images"),
+        }
+    }
+}
+
 impl<T: Clone> Batch<T> {
     /// Checks that `data` holds `count` images of `shape`.
     pub fn new(data: Vec<T>, count: usize, shape: ImageShape) -> Result<Self> {

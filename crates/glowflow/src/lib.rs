@@ -27,9 +27,9 @@ pub mod train;
 
 pub use device::{Device, DeviceInfo, Precision};
 pub use error::{Error, Result};
-pub use images::{Batch, FloatImages, ImageShape, Images};
+pub use images::{Batch, FloatImages, ImageShape, Images, Pixels};
 pub use models::{
     Call, ClassLabels, CouplingKind, Dequantize, Evaluation, FlowModel, GlowConfig, InterpolationPath, LatentScale,
-    Latents, ModelConfig, NamedDirection, Noise, Pixels, RealNvpConfig, ScaleKind, Verification,
+    Latents, ModelConfig, NamedDirection, Noise, RealNvpConfig, ScaleKind, Verification,
 };
 pub use train::{Checkpoint, Control, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::images::{ImageShape, Images};
+use crate::images::{Batch, ImageShape, Pixels};
 use crate::random::{Key, Purpose};
 
 /// How training images are varied. None of it is done to images that are evaluated.
@@ -17,14 +17,21 @@ pub struct Augment {
 
 impl Augment {
     /// Varies the images of a step, keyed by the step and each image's index in its data set.
-    pub fn apply(&self, images: &mut Images, indices: &[usize], seed: u64, step: u64) {
+    pub fn apply(&self, images: &mut Pixels, indices: &[usize], seed: u64, step: u64) {
+        match images {
+            Pixels::Bytes(images) => self.vary(images, indices, seed, step),
+            Pixels::Floats(images) => self.vary(images, indices, seed, step),
+        }
+    }
+
+    fn vary<T: Copy + Default>(&self, images: &mut Batch<T>, indices: &[usize], seed: u64, step: u64) {
         let ImageShape { height, width, .. } = images.shape;
         let (down, right) = (largest(height, self.shift), largest(width, self.shift));
         if !self.flip && down == 0 && right == 0 {
             return;
         }
         let dims = images.shape.dims();
-        let mut source = vec![0; dims];
+        let mut source = vec![T::default(); dims];
         for (image, &index) in images.data.chunks_exact_mut(dims).zip(indices) {
             let mut draws = [0.0; 3];
             Key { seed, purpose: Purpose::Augment, step, image: index as u64 }.stream().fill_uniform(&mut draws);
@@ -53,7 +60,7 @@ struct Moved {
 }
 
 impl Moved {
-    fn copy(&self, source: &[u8], out: &mut [u8], ImageShape { height, width, channels }: ImageShape) {
+    fn copy<T: Copy>(&self, source: &[T], out: &mut [T], ImageShape { height, width, channels }: ImageShape) {
         let from = |at: usize, shift: i64, size: usize| (at as i64 - shift).clamp(0, size as i64 - 1) as usize;
         for (y, row) in out.chunks_exact_mut(width * channels).enumerate() {
             let source = &source[from(y, self.down, height) * width * channels..][..width * channels];
@@ -69,6 +76,7 @@ impl Moved {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::images::Images;
 
     const SHAPE: ImageShape = ImageShape { height: 2, width: 3, channels: 2 };
 
@@ -94,15 +102,16 @@ mod tests {
         let row: Vec<u8> = (0..20).collect();
         let count = 4000;
         let draw = |step| {
-            let mut images = Images::new(row.repeat(count), count, shape).unwrap();
+            let mut images = Pixels::Bytes(Images::new(row.repeat(count), count, shape).unwrap());
             let indices: Vec<usize> = (0..count).collect();
             Augment { flip: true, shift: 0.1 }.apply(&mut images, &indices, 7, step);
             images
         };
         let images = draw(3);
+        let bytes = images.clone().bytes();
         let mut seen = std::collections::BTreeMap::new();
         for index in 0..count {
-            *seen.entry(images.image(index)[10]).or_insert(0) += 1;
+            *seen.entry(bytes.image(index)[10]).or_insert(0) += 1;
         }
         // The middle pixel shows 8 to 12, or 7 to 11 where the image is flipped.
         assert_eq!(seen.keys().copied().collect::<Vec<u8>>(), [7, 8, 9, 10, 11, 12]);
@@ -112,16 +121,16 @@ mod tests {
         assert_eq!(draw(3), images);
         assert_ne!(draw(4), images);
 
-        let mut one = Images::new(row.clone(), 1, shape).unwrap();
+        let mut one = Pixels::Bytes(Images::new(row.clone(), 1, shape).unwrap());
         Augment { flip: true, shift: 0.1 }.apply(&mut one, &[1234], 7, 3);
-        assert_eq!(one.data, images.image(1234), "the batch does not matter");
+        assert_eq!(one.bytes().data, bytes.image(1234), "the batch does not matter");
     }
 
     #[test]
     fn nothing_asked_for_changes_nothing() {
         let shape = ImageShape { height: 4, width: 4, channels: 1 };
-        let mut images = Images::new((0..16).collect(), 1, shape).unwrap();
+        let mut images = Pixels::Bytes(Images::new((0..16).collect(), 1, shape).unwrap());
         Augment { flip: false, shift: 0.1 }.apply(&mut images, &[0], 0, 0);
-        assert_eq!(images.data, (0..16).collect::<Vec<u8>>(), "a tenth of 4 pixels is none");
+        assert_eq!(images.bytes().data, (0..16).collect::<Vec<u8>>(), "a tenth of 4 pixels is none");
     }
 }

@@ -182,7 +182,7 @@ mod tests {
             assert_eq!(data.attributes().unwrap(), ["Bald", "Smiling", "Young"]);
             assert_eq!((data.len(), data.classes()), (2, None));
             let batch = data.batch(&[1, 0, 1]).unwrap();
-            assert_eq!(batch.images.data, [1, 3, 1]);
+            assert_eq!(batch.images.bytes().data, [1, 3, 1]);
             assert_eq!(batch.attributes.unwrap(), [1, 0, 0, 0, 1, 0, 1, 0, 0]);
         }
     }
@@ -196,7 +196,8 @@ mod tests {
         assert_eq!(part.attributes().unwrap(), ["A", "B"]);
         let batch = part.batch(&[0, 1]).unwrap();
         let rows = [[1, 1], [1, 0], [0, 1]];
-        let expected: Vec<u8> = batch.images.data.iter().flat_map(|&number| rows[number as usize - 1]).collect();
+        let expected: Vec<u8> =
+            batch.images.bytes().data.iter().flat_map(|&number| rows[number as usize - 1]).collect();
         assert_eq!(batch.attributes.unwrap(), expected);
     }
 

@@ -179,7 +179,7 @@ mod tests {
             let data = data.as_ref().unwrap();
             assert_eq!((data.len(), data.shape(), data.classes().unwrap()[9].as_str()), (10, SHAPE, "truck"));
             let batch = data.batch(&(0..10).collect::<Vec<_>>()).unwrap();
-            assert!(batch.images.data == all);
+            assert!(batch.images.bytes().data == all);
             assert_eq!(batch.labels.unwrap(), [1, 0, 2, 0, 3, 0, 4, 0, 5, 0]);
             assert_eq!(data.fingerprint(), sources[0].as_ref().unwrap().fingerprint());
         }
@@ -196,7 +196,7 @@ mod tests {
         let options = DatasetOptions { size: Some([8, 8]), channels: Some(1), ..DatasetOptions::default() };
         let data = cifar10(folder.path(), TEST, &options).unwrap();
         assert_eq!((data.shape().to_string(), data.classes().unwrap()[2].as_str()), ("8x8x1".into(), "c"));
-        assert_eq!(data.batch(&[0]).unwrap().images.data, [50; 64]);
+        assert_eq!(data.batch(&[0]).unwrap().images.bytes().data, [50; 64]);
         fs::write(folder.path().join("batches.meta.txt"), "a b").unwrap();
         assert!(open(folder.path(), TEST).unwrap_err().to_string().contains("Expected 10 class names but found 2"));
     }

@@ -10,7 +10,7 @@ use super::decode::{Picture, measure, read_picture};
 use super::pipeline::{Crop, Pipeline};
 use super::{Dataset, DatasetOptions, LabelledImages, check_indices, pick_labels};
 use crate::error::{Error, Result};
-use crate::images::{ImageShape, Images};
+use crate::images::{ImageShape, Images, Pixels};
 use crate::models::memory;
 
 /// The part of the memory that is free when a data set is opened that its decoded images may fill.
@@ -71,6 +71,7 @@ impl ImageFiles {
             let row = |&index: &usize| &attributes.values[index * attributes.names.len()..][..attributes.names.len()];
             indices.iter().flat_map(row).copied().collect()
         });
+        let images = Pixels::Bytes(images);
         Ok(LabelledImages { images, labels: pick_labels(self.labels.as_deref(), indices), attributes })
     }
 }
@@ -212,7 +213,7 @@ mod tests {
     }
 
     fn all(data: &ImageFiles) -> Result<Vec<u8>> {
-        Ok(data.batch(&(0..data.len()).collect::<Vec<_>>())?.images.data)
+        Ok(data.batch(&(0..data.len()).collect::<Vec<_>>())?.images.bytes().data)
     }
 
     #[test]
@@ -238,10 +239,11 @@ mod tests {
         let [none, some, every] = [0, 4 * image, 100 * image].map(|budget| files.open(&options, budget).unwrap());
         let indices: Vec<usize> = (0..9).chain([3, 3]).collect();
         for step in 0..4 {
-            let [a, b, c] = [&none, &some, &every].map(|data| data.training_batch(&indices, 1, step).unwrap().images);
+            let [a, b, c] =
+                [&none, &some, &every].map(|data| data.training_batch(&indices, 1, step).unwrap().images.bytes());
             assert!(a == b && b == c);
             assert_eq!(a.image(3), a.image(9));
-            assert_ne!(a, none.training_batch(&indices, 1, step + 1).unwrap().images);
+            assert_ne!(a, none.training_batch(&indices, 1, step + 1).unwrap().images.bytes());
         }
         assert!(all(&none).unwrap() == all(&every).unwrap());
         // What is kept is not read again.

@@ -173,7 +173,7 @@ mod tests {
 
     fn read(data: &ImageFiles) -> (Vec<u8>, Option<Vec<u32>>) {
         let batch = data.batch(&(0..data.len()).collect::<Vec<_>>()).unwrap();
-        (batch.images.data, batch.labels)
+        (batch.images.bytes().data, batch.labels)
     }
 
     #[test]

@@ -271,7 +271,7 @@ mod tests {
             assert_eq!((data.len(), data.shape().to_string()), (3, "2x2x1".to_string()));
             assert_eq!(data.classes().unwrap(), ["0", "1", "2", "3", "4"]);
             let batch = data.batch(&[2, 0, 2]).unwrap();
-            assert_eq!(batch.images.data, [8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11]);
+            assert_eq!(batch.images.bytes().data, [8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11]);
             assert_eq!(batch.labels.unwrap(), [4, 2, 4]);
             assert!(matches!(data.batch(&[3]), Err(Error::Option { .. })));
         }
@@ -285,7 +285,7 @@ mod tests {
         let data = idx_files(&path, None, &options).unwrap();
         assert_eq!(data.shape().to_string(), "3x3x3");
         let batch = data.batch(&[0]).unwrap();
-        assert_eq!(batch.images.data[9..18], [1, 1, 1, 7, 7, 7, 1, 1, 1]);
+        assert_eq!(batch.images.bytes().data[9..18], [1, 1, 1, 7, 7, 7, 1, 1, 1]);
         assert!(batch.labels.is_none() && data.classes().is_none());
     }
 
@@ -293,7 +293,7 @@ mod tests {
     fn four_dimensions_are_channels_last() {
         let data = Files::new().open(&idx(8, &[2, 1, 2, 3], &counting(12))).unwrap();
         assert_eq!(data.shape().to_string(), "1x2x3");
-        assert_eq!(data.batch(&[1]).unwrap().images.data, [6, 7, 8, 9, 10, 11]);
+        assert_eq!(data.batch(&[1]).unwrap().images.bytes().data, [6, 7, 8, 9, 10, 11]);
     }
 
     #[test]

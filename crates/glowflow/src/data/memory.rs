@@ -6,7 +6,7 @@ use super::fingerprint::pixel_fingerprint;
 use super::pipeline::{Crop, Pipeline};
 use super::{Dataset, DatasetOptions, LabelledImages, check_indices, pick_labels};
 use crate::error::{Error, Result};
-use crate::images::{ImageShape, Images};
+use crate::images::{ImageShape, Images, Pixels};
 
 /// Labels without class names stay below this: each class gets a name.
 const UNNAMED_CLASSES: u32 = 1 << 16;
@@ -62,7 +62,7 @@ impl InMemory {
         check_indices(indices, self.len())?;
         let prepared = |index| self.pipeline.prepare(Cow::Borrowed(self.images.image(index)), self.images.shape);
         Ok(LabelledImages {
-            images: self.pipeline.draw(indices, crop, prepared)?,
+            images: Pixels::Bytes(self.pipeline.draw(indices, crop, prepared)?),
             labels: pick_labels(self.labels.as_deref(), indices),
             attributes: None,
         })
@@ -96,7 +96,7 @@ impl Dataset for InMemory {
 }
 
 /// The classes of these labels, given or numbered.
-fn check_labels(labels: &[u32], images: usize, classes: Option<Vec<String>>) -> Result<Vec<String>> {
+pub(super) fn check_labels(labels: &[u32], images: usize, classes: Option<Vec<String>>) -> Result<Vec<String>> {
     if labels.len() != images {
         return Err(labels_error(format!("{images}, one an image,"), labels.len()));
     }
@@ -134,9 +134,9 @@ mod tests {
         let data = InMemory::new(images(3), Some(vec![0, 2, 1]), None).unwrap();
         assert_eq!(data.classes().unwrap(), ["0", "1", "2"]);
         let batch = data.batch(&[2, 1, 1]).unwrap();
-        assert_eq!(batch.images.data, [4, 5, 2, 3, 2, 3]);
+        assert_eq!(batch.images.bytes().data, [4, 5, 2, 3, 2, 3]);
         assert_eq!(batch.labels.unwrap(), [1, 2, 2]);
-        assert_eq!(data.batch(&[]).unwrap().images.count, 0);
+        assert_eq!(data.batch(&[]).unwrap().images.count(), 0);
         assert!(matches!(data.batch(&[0, 3]), Err(Error::Option { .. })));
     }
 

@@ -4,6 +4,7 @@ pub mod augment;
 mod cache;
 pub mod celeba;
 pub mod cifar;
+mod continuous;
 mod decode;
 pub mod files;
 mod fingerprint;
@@ -17,11 +18,12 @@ pub mod prefetch;
 pub mod subset;
 
 use crate::error::{Error, Result};
-use crate::images::{ImageShape, Images};
+use crate::images::{ImageShape, Pixels};
 
 pub use augment::Augment;
 pub use celeba::celeb_a;
 pub use cifar::{Cifar10Part, cifar10};
+pub use continuous::Continuous;
 pub use files::{ImageFiles, read_images};
 pub use fingerprint::id_fingerprint;
 pub use folder::image_folder;
@@ -62,8 +64,8 @@ pub trait Dataset: Send + Sync {
 /// What a [`Dataset`] returns.
 #[derive(Debug, Clone)]
 pub struct LabelledImages {
-    /// The pixels.
-    pub images: Images,
+    /// The pixels: of one data set all 8-bit or all continuous.
+    pub images: Pixels,
     /// Class of each image, where the data have labels.
     pub labels: Option<Vec<u32>>,
     /// A row of 0 and 1 for each image, where the data have attributes.
@@ -92,21 +94,22 @@ pub fn check_batch(dataset: &dyn Dataset, indices: &[usize], batch: &LabelledIma
     let bad = |reason: String| Error::Data { what: "a batch of the data set".into(), index: None, reason };
 
     let (images, shape) = (&batch.images, dataset.shape());
-    if (images.count, images.shape) != (indices.len(), shape) {
+    let count = images.count();
+    if (count, images.shape()) != (indices.len(), shape) {
         return Err(bad(format!(
-            "Expected {} images of {shape} but received {} of {}",
+            "Expected {} images of {shape} but received {count} of {}",
             indices.len(),
-            images.count,
-            images.shape
+            images.shape()
         )));
     }
-    if images.shape.checked_dims().and_then(|dims| dims.checked_mul(images.count)) != Some(images.data.len()) {
-        return Err(bad(format!("Expected {} x {shape} values but received {}", images.count, images.data.len())));
+    if shape.checked_dims().and_then(|dims| dims.checked_mul(count)) != Some(images.len()) {
+        return Err(bad(format!("Expected {count} x {shape} values but received {}", images.len())));
     }
+    images.check_finite().map_err(|error| bad(error.to_string()))?;
     match (dataset.classes(), &batch.labels) {
         (Some(classes), Some(labels)) => {
-            if labels.len() != images.count {
-                return Err(bad(format!("Expected {} labels but received {}", images.count, labels.len())));
+            if labels.len() != count {
+                return Err(bad(format!("Expected {count} labels but received {}", labels.len())));
             }
             if let Some(at) = labels.iter().position(|&label| label as usize >= classes.len()) {
                 return Err(Error::Data {
@@ -120,7 +123,7 @@ pub fn check_batch(dataset: &dyn Dataset, indices: &[usize], batch: &LabelledIma
         (None, Some(_)) => return Err(bad("Expected no labels, as there are no classes, but received some".into())),
         (None, None) => {}
     }
-    let attributes = dataset.attributes().map(|names| names.len() * images.count);
+    let attributes = dataset.attributes().map(|names| names.len() * count);
     if batch.attributes.as_ref().map(Vec::len) != attributes {
         return Err(bad(format!(
             "Expected {} attributes but received {}",
@@ -147,6 +150,7 @@ fn pick_labels(labels: Option<&[u32]>, indices: &[usize]) -> Option<Vec<u32>> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::images::Images;
 
     /// A data set of `count` images of one pixel, each its index modulo 256.
     pub(crate) fn numbered(count: usize) -> InMemory {
@@ -182,7 +186,10 @@ pub(crate) mod tests {
         let good = Images { data: vec![0; 4], count: 2, shape };
         let classes = Some(vec!["cat".to_string(), "dog".to_string()]);
         let answer = |images: &Images, labels: Option<Vec<u32>>, classes: &Option<Vec<String>>| {
-            let liar = Liar(LabelledImages { images: images.clone(), labels, attributes: None }, classes.clone());
+            let liar = Liar(
+                LabelledImages { images: Pixels::Bytes(images.clone()), labels, attributes: None },
+                classes.clone(),
+            );
             read_training_batch(&liar, &[7, 3], 0, 0)
         };
         answer(&good, None, &None).unwrap();

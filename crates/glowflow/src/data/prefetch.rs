@@ -174,7 +174,7 @@ mod tests {
             let next = prefetch.next_batch().unwrap();
             assert_eq!((next.step, &next.indices), (5 + batch / 3, &order().images(23 + 4 * batch, 4)));
             let pixels: Vec<u8> = next.indices.iter().map(|&i| i as u8).collect();
-            assert_eq!(next.batch.images.data, pixels);
+            assert_eq!(next.batch.images.bytes().data, pixels);
             assert_eq!(next.batch.labels.unwrap().len(), 4);
         }
     }

@@ -116,7 +116,7 @@ mod tests {
     use crate::data::tests::numbered;
 
     fn pixels(part: &dyn Dataset) -> Vec<u8> {
-        part.batch(&(0..part.len()).collect::<Vec<_>>()).unwrap().images.data
+        part.batch(&(0..part.len()).collect::<Vec<_>>()).unwrap().images.bytes().data
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(all, (0..101).collect::<Vec<u8>>());
 
         let batch = parts[1].batch(&[4]).unwrap();
-        assert_eq!(batch.labels.unwrap()[0], (batch.images.data[0] % 3) as u32);
+        assert_eq!(batch.labels.unwrap()[0], (batch.images.bytes().data[0] % 3) as u32);
         assert_eq!(parts[1].classes().unwrap().len(), 3);
         assert!(matches!(parts[1].batch(&[20]), Err(Error::Option { .. })));
     }

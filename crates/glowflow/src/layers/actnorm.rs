@@ -6,43 +6,119 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::{Error, Result};
+use crate::flow::Gradients;
 use crate::kernels::{cpu, host::read};
 
 /// The stored log-scale times this is the log-scale: larger steps of the same learning rate, as in Glow's code.
 pub const LOG_SCALE_FACTOR: f32 = 3.0;
 
-/// Added to a standard deviation before it is inverted, as in Glow's code.
+/// Added to a standard deviation before it is inverted, as in Glow's code; like there it is that of the data themselves,
+/// not the unbiased estimate of rosinality's and normflows' code.
 const DEVIATION_FLOOR: f64 = 1e-6;
 
-/// `y = (x + bias) exp(3 log_scale)`. Also the normalisation inside coupling nets, where it needs no log-det.
+/// What is trained of a channel's scale `s`: projects differ, and with them what a step of an optimizer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScaleForm {
+    /// `ln s / 3`, as in Glow's code.
+    ThirdOfLog,
+    /// `ln s`.
+    Log,
+    /// `s` itself, of either sign.
+    Linear,
+}
+
+impl ScaleForm {
+    /// `s` of what is trained.
+    pub fn scale(self, trained: Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::ThirdOfLog => trained.mul_scalar(LOG_SCALE_FACTOR).exp(),
+            Self::Log => trained.exp(),
+            Self::Linear => trained,
+        }
+    }
+
+    /// `ln |s|` of what is trained.
+    pub fn log_scale(self, trained: Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::ThirdOfLog => trained.mul_scalar(LOG_SCALE_FACTOR),
+            Self::Log => trained,
+            Self::Linear => trained.abs().log(),
+        }
+    }
+
+    /// Gradient of what is trained from that of `ln |s|`.
+    pub fn gradient(self, trained: Tensor<1>, log_scale: Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::ThirdOfLog => log_scale.mul_scalar(LOG_SCALE_FACTOR),
+            Self::Log => log_scale,
+            Self::Linear => log_scale / trained,
+        }
+    }
+
+    /// What is trained of `s = 1`.
+    pub(super) fn unit(self) -> f32 {
+        self.of(1.0)
+    }
+
+    /// What is trained of a positive `s`.
+    fn of(self, scale: f64) -> f32 {
+        let trained = match self {
+            Self::ThirdOfLog => scale.ln() / f64::from(LOG_SCALE_FACTOR),
+            Self::Log => scale.ln(),
+            Self::Linear => scale,
+        };
+        trained as f32
+    }
+}
+
+/// `y = (x + bias) s`. Also what follows the convolutions inside coupling nets, where it needs no log-det.
 #[derive(Module, Debug)]
 pub struct ActNorm {
     /// Shape `[channels]`.
     pub bias: Param<Tensor<1>>,
-    /// A third of the log-scale. Shape `[channels]`.
-    pub log_scale: Param<Tensor<1>>,
+    /// What is trained of `s`, in its [`ScaleForm`]; `None`: `s` is 1, and data set nothing. Shape `[channels]`.
+    pub scale: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    form: Option<ScaleForm>,
 }
 
 impl ActNorm {
-    /// The identity on `channels`.
-    pub fn new(channels: usize, device: &Device) -> Self {
-        Self {
-            bias: Param::from_tensor(Tensor::zeros([channels], device)),
-            log_scale: Param::from_tensor(Tensor::zeros([channels], device)),
+    /// The identity on `channels`, its scale trained in this form; without one it has a bias alone.
+    pub fn new(channels: usize, form: Option<ScaleForm>, device: &Device) -> Self {
+        let scale = form.map(|form| Param::from_tensor(Tensor::full([channels], form.unit(), device)));
+        Self { bias: Param::from_tensor(Tensor::zeros([channels], device)), scale, form }
+    }
+
+    /// `s`. Shape `[channels]`.
+    pub fn scale(&self) -> Tensor<1> {
+        match (&self.scale, self.form) {
+            (Some(trained), Some(form)) => form.scale(trained.val()),
+            _ => self.bias.val().ones_like(),
         }
     }
 
-    /// `exp(3 log_scale)`. Shape `[channels]`.
-    pub fn scale(&self) -> Tensor<1> {
-        self.log_scale.val().mul_scalar(LOG_SCALE_FACTOR).exp()
+    /// `ln |s|`. Shape `[channels]`.
+    pub fn log_scale(&self) -> Tensor<1> {
+        match (&self.scale, self.form) {
+            (Some(trained), Some(form)) => form.log_scale(trained.val()),
+            _ => self.bias.val().zeros_like(),
+        }
+    }
+
+    /// Adds the gradient of what is trained of `s` from that of `ln |s|`, `[channels]`.
+    pub fn add_scale_gradient(&self, log_scale: Tensor<1>, gradients: &mut Gradients) {
+        if let (Some(trained), Some(form)) = (&self.scale, self.form) {
+            gradients.add(trained, form.gradient(trained.val(), log_scale));
+        }
     }
 
     /// Sets bias and scale so that data of these moments come out with mean 0 and variance 1.
     ///
     /// A channel without variance is an [`Error::Data`] that names it.
     pub fn set_from(&mut self, moments: &Moments, path: &str) -> Result<()> {
+        let Some(form) = self.form else { return Ok(()) };
         let device = self.bias.val().device();
-        let (mut bias, mut log_scale) = (Vec::new(), Vec::new());
+        let (mut bias, mut scale) = (Vec::new(), Vec::new());
         for channel in 0..moments.sums.len() {
             let (mean, deviation) = moments.of(channel);
             if !mean.is_finite() || !deviation.is_finite() {
@@ -60,14 +136,14 @@ impl ActNorm {
                 });
             }
             bias.push(-mean as f32);
-            log_scale.push((-(deviation + DEVIATION_FLOOR).ln() / f64::from(LOG_SCALE_FACTOR)) as f32);
+            scale.push(form.of(1.0 / (deviation + DEVIATION_FLOOR)));
         }
         let set = |values: Vec<f32>| {
             let shape = [values.len()];
             Param::from_tensor(Tensor::from_data(TensorData::new(values, shape), &device))
         };
         self.bias = set(bias);
-        self.log_scale = set(log_scale);
+        self.scale = Some(set(scale));
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback};
 use crate::kernels::coupling::{self, Kind};
 use crate::kernels::net::Hidden;
-use crate::nets::{ConvNet, ConvNetConfig, PreparedConvNet};
+use crate::nets::{ConvNet, ConvNetConfig, NetForm, PreparedConvNet};
 
 /// A coupling whose net sees the first half of the channels and changes the second.
 #[derive(Module, Debug)]
@@ -33,20 +33,24 @@ pub struct CouplingConfig {
     pub size: [usize; 2],
     /// Channels inside the net.
     pub hidden: usize,
-    /// Whether the net sees the border.
-    pub edge_bias: bool,
+    /// Of what the net is made.
+    pub form: NetForm,
 }
 
 impl CouplingConfig {
     /// Near the identity: the net's last convolution is zero.
     pub fn init(self, seed: u64, layer: u64, device: &Device) -> Coupling {
-        let net = ConvNetConfig {
+        Coupling { net: self.net().init(seed, layer, device), kind: self.kind, size: self.size }
+    }
+
+    /// Of its net.
+    pub fn net(self) -> ConvNetConfig {
+        ConvNetConfig {
             inputs: self.channels / 2,
             hidden: self.hidden,
             outputs: self.kind.parameters(self.channels),
-            edge_bias: self.edge_bias,
-        };
-        Coupling { net: net.init(seed, layer, device), kind: self.kind, size: self.size }
+            form: self.form,
+        }
     }
 }
 

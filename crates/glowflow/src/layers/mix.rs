@@ -4,13 +4,14 @@
 
 use std::sync::OnceLock;
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::actnorm::{ActNorm, LOG_SCALE_FACTOR};
+use super::actnorm::ActNorm;
 use super::permutation::{Matrix, Permutation};
 use crate::error::{Error, Result};
 use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback, accumulator};
+use crate::kernels::host::read;
 use crate::kernels::{is_cpu, pixel, reduce};
 use crate::linalg;
 
@@ -26,20 +27,22 @@ pub struct Mix {
 impl Layer for Mix {
     type Prepared = PreparedMix;
 
-    fn prepare(&self, path: &str, _mode: Mode) -> Result<PreparedMix> {
+    fn prepare(&self, path: &str, mode: Mode) -> Result<PreparedMix> {
         let matrix = self.permutation.matrix(&format!("{path}.permutation"))?;
         let [channels, _] = matrix.weight.dims();
         let bias = self.actnorm.bias.val();
         let scale = self.actnorm.scale();
+        // In training on a GPU a look would be a wait: there the log-det says it.
+        if (is_cpu(&scale.device()) || mode == Mode::Evaluation) && read::<f32, 1>(scale.clone()).contains(&0.0) {
+            return Err(Error::Singular { layer: format!("{path}.actnorm") });
+        }
         let weight = matrix.weight.clone().cast(scale.dtype()) * scale.clone().reshape([1, channels]);
         let folded_bias = weight.clone().matmul(bias.reshape([channels, 1])).reshape([channels]);
-        let log_scale = self.actnorm.log_scale.val().mul_scalar(LOG_SCALE_FACTOR);
         let dtype = accumulator(&weight.device());
-        let log_det = log_scale.cast(dtype).sum() + matrix.log_det.clone().cast(dtype);
+        let log_det = self.actnorm.log_scale().cast(dtype).sum() + matrix.log_det.clone().cast(dtype);
         Ok(PreparedMix {
             path: path.to_owned(),
-            bias: self.actnorm.bias.clone(),
-            log_scale: self.actnorm.log_scale.clone(),
+            actnorm: self.actnorm.clone(),
             matrix,
             scale,
             weight,
@@ -54,8 +57,7 @@ impl Layer for Mix {
 #[derive(Debug, Clone)]
 pub struct PreparedMix {
     path: String,
-    bias: Param<Tensor<1>>,
-    log_scale: Param<Tensor<1>>,
+    actnorm: ActNorm,
     matrix: Matrix,
     scale: Tensor<1>,
     /// `W'`. Shape `[channels, channels]`.
@@ -76,7 +78,7 @@ impl PreparedMix {
         let weight = linalg::to_host(&self.weight);
         let inverse = linalg::inverse(&weight).ok_or_else(|| Error::Singular { layer: self.path.clone() })?;
         let inverse = linalg::to_device(&inverse, self.weight.dtype(), &self.weight.device());
-        Ok(self.inverse.get_or_init(|| (inverse, self.bias.val().neg())))
+        Ok(self.inverse.get_or_init(|| (inverse, self.actnorm.bias.val().neg())))
     }
 
     /// [`Invertible::inverse`] for rebuilding activations: on a GPU without a wait for the device where that can be.
@@ -85,10 +87,10 @@ impl PreparedMix {
         let Some(factors) = on_device else { return self.inverse(z) };
         let [_, _, _, channels] = z.dims();
         let by_channel = |values: Tensor<1>| values.reshape([1, 1, 1, channels]);
-        let (scale, zeros) = (by_channel(self.scale.clone()), self.bias.val().zeros_like());
+        let (scale, zeros) = (by_channel(self.scale.clone()), self.actnorm.bias.val().zeros_like());
         let solve =
             |z: Tensor<4>| factors.iter().fold(z, |z, factor| pixel::forward(&z, factor, &zeros)) / scale.clone();
-        let x = solve(z.clone()) - by_channel(self.bias.val());
+        let x = solve(z.clone()) - by_channel(self.actnorm.bias.val());
         // What an inverse in f32 has missed, found and added.
         let missed = z - pixel::forward(&x, &self.weight, &self.folded_bias);
         Ok(x + solve(missed))
@@ -125,12 +127,12 @@ impl Invertible for PreparedMix {
         let g = pixel::backward(&x, &self.weight, &cotangent.z);
         let log_det = cotangent.log_det.sum().mul_scalar((height * width) as f64);
         // b' = W' b: the folded bias passes its gradient on to both.
-        let weight = g.weight + g.bias.clone().reshape([channels, 1]) * self.bias.val().reshape([1, channels]);
+        let weight = g.weight + g.bias.clone().reshape([channels, 1]) * self.actnorm.bias.val().reshape([1, channels]);
         let bias = self.weight.clone().transpose().matmul(g.bias.reshape([channels, 1])).reshape([channels]);
-        let log_scale = (reduce::column_dots(&weight, &self.weight) + log_det.clone()).mul_scalar(LOG_SCALE_FACTOR);
+        let log_scale = reduce::column_dots(&weight, &self.weight) + log_det.clone();
         self.matrix.backward(weight * self.scale.clone().reshape([1, channels]), log_det, gradients);
-        gradients.add(&self.bias, bias);
-        gradients.add(&self.log_scale, log_scale);
+        gradients.add(&self.actnorm.bias, bias);
+        self.actnorm.add_scale_gradient(log_scale, gradients);
         Ok(Pullback { x, dx: g.x })
     }
 

@@ -12,7 +12,7 @@ mod rearrange;
 mod rescaled;
 mod step;
 
-pub use actnorm::{ActNorm, LOG_SCALE_FACTOR, Moments};
+pub use actnorm::{ActNorm, LOG_SCALE_FACTOR, Moments, ScaleForm};
 pub use channel_coupling::{ChannelCoupling, ChannelCouplingConfig};
 pub use coupling::{Coupling, CouplingConfig, PreparedCoupling, SavedCoupling};
 pub use logit::{Logit, PreparedLogit};
@@ -21,4 +21,4 @@ pub use mix::{Mix, PreparedMix};
 pub use permutation::{Permutation, PermutationKind};
 pub use rearrange::Rearrange;
 pub use rescaled::{PreparedRescaled, SavedRescaled};
-pub use step::{FlowStep, PreparedStep, SavedStep};
+pub use step::{FlowStep, PreparedStep, SavedStep, StepConfig};

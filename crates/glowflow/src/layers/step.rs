@@ -5,7 +5,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::actnorm::{ActNorm, Moments};
+use super::actnorm::{ActNorm, Moments, ScaleForm};
 use super::coupling::{Coupling, CouplingConfig, PreparedCoupling, SavedCoupling};
 use super::mix::{Mix, PreparedMix};
 use super::permutation::{Permutation, PermutationKind};
@@ -26,19 +26,32 @@ pub struct FlowStep {
     pub coupling: Coupling,
 }
 
-impl FlowStep {
+/// Sizes and form of a [`FlowStep`].
+#[derive(Debug, Clone, Copy)]
+pub struct StepConfig {
+    /// What is trained of the actnorm's scale.
+    pub scale: ScaleForm,
+    /// What mixes the channels.
+    pub permutation: PermutationKind,
+    /// What changes half of them.
+    pub coupling: CouplingConfig,
+}
+
+impl StepConfig {
     /// A step near a rotation. `index` counts the steps of the model.
-    pub fn new(permutation: PermutationKind, coupling: CouplingConfig, seed: u64, index: u64, device: &Device) -> Self {
-        let layer = index * LAYERS_OF_A_STEP;
-        Self {
+    pub fn init(self, seed: u64, index: u64, device: &Device) -> FlowStep {
+        let (layer, channels) = (index * LAYERS_OF_A_STEP, self.coupling.channels);
+        FlowStep {
             mix: Mix {
-                actnorm: ActNorm::new(coupling.channels, device),
-                permutation: Permutation::new(permutation, coupling.channels, seed, layer, device),
+                actnorm: ActNorm::new(channels, Some(self.scale), device),
+                permutation: Permutation::new(self.permutation, channels, seed, layer, device),
             },
-            coupling: coupling.init(seed, layer + 1, device),
+            coupling: self.coupling.init(seed, layer + 1, device),
         }
     }
+}
 
+impl FlowStep {
     /// Sets the actnorms from data, layer after layer, and returns the step's outputs.
     pub fn initialize(&mut self, parts: Vec<Tensor<4>>, path: &str) -> Result<Vec<Tensor<4>>> {
         let mut moments = Moments::default();

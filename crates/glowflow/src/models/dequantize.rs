@@ -5,35 +5,8 @@
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::{Error, Result};
-use crate::images::{FloatImages, ImageShape, Images};
+use crate::images::{ImageShape, Pixels};
 use crate::random::{Key, Purpose};
-
-/// Images as a call takes them.
-#[derive(Debug, Clone)]
-pub enum Pixels {
-    /// 8-bit.
-    Bytes(Images),
-    /// Already continuous, in [0, 256): no noise is added.
-    Floats(FloatImages),
-}
-
-impl Pixels {
-    /// Number of images.
-    pub fn count(&self) -> usize {
-        match self {
-            Self::Bytes(images) => images.count,
-            Self::Floats(images) => images.count,
-        }
-    }
-
-    /// Of each image.
-    pub fn shape(&self) -> ImageShape {
-        match self {
-            Self::Bytes(images) => images.shape,
-            Self::Floats(images) => images.shape,
-        }
-    }
-}
 
 /// Where in its bin a pixel's value is put.
 #[derive(Debug, Clone)]
@@ -100,11 +73,7 @@ pub(super) fn scaled_values(
     let mut values = vec![0.0; range.len() * dims];
     for (image, out) in range.zip(values.chunks_exact_mut(dims)) {
         match pixels {
-            Pixels::Floats(floats) => {
-                for (out, value) in out.iter_mut().zip(floats.image(image)) {
-                    *out = value / 256.0 - 0.5;
-                }
-            }
+            Pixels::Floats(floats) => scale(floats.image(image), out),
             Pixels::Bytes(bytes) => {
                 match &noise.dequantize {
                     Dequantize::Midpoint => out.fill(0.5),
@@ -124,21 +93,33 @@ pub(super) fn scaled_values(
 
 /// Scaled images of a training step: the noise is keyed by the step and the image's index in its data set.
 pub(crate) fn training_batch(
-    images: &Images,
+    pixels: &Pixels,
     indices: &[usize],
     bits: u32,
     seed: u64,
     step: u64,
     device: &Device,
 ) -> Tensor<4> {
-    let dims = images.shape.dims();
-    let mut values = vec![0.0; images.count * dims];
+    let dims = pixels.shape().dims();
+    let mut values = vec![0.0; pixels.count() * dims];
     for (position, (out, &index)) in values.chunks_exact_mut(dims).zip(indices).enumerate() {
-        let key = Key { seed, purpose: Purpose::Dequantize, step, image: index as u64 };
-        key.stream().fill_uniform(out);
-        place_in_bins(images.image(position), bits, out);
+        match pixels {
+            Pixels::Floats(floats) => scale(floats.image(position), out),
+            Pixels::Bytes(bytes) => {
+                let key = Key { seed, purpose: Purpose::Dequantize, step, image: index as u64 };
+                key.stream().fill_uniform(out);
+                place_in_bins(bytes.image(position), bits, out);
+            }
+        }
     }
-    tensor(values, images.count, images.shape, device)
+    tensor(values, pixels.count(), pixels.shape(), device)
+}
+
+/// Scaled values of continuous pixels.
+fn scale(pixels: &[f32], out: &mut [f32]) {
+    for (out, value) in out.iter_mut().zip(pixels) {
+        *out = value / 256.0 - 0.5;
+    }
 }
 
 /// Turns positions within bins, [0, 1), into scaled values.

@@ -2,7 +2,7 @@
 //!
 //! Kingma & Dhariwal 2018, section 6.
 
-use super::dequantize::{Noise, Pixels};
+use super::dequantize::Noise;
 use super::flow_model::{Call, FlowModel};
 use super::labels::{CheckedLabels, check_classes};
 use super::latents::Latents;
@@ -90,10 +90,9 @@ impl FlowModel {
     ) -> Result<()> {
         self.in_parts(data.len(), call, |range| {
             let batch = read_batch(data, &range.collect::<Vec<_>>())?;
-            let pixels = Pixels::Bytes(batch.images.clone());
             let labels = CheckedLabels::of_batch(self.config(), &batch)?.into_call();
             let call = Call { labels, ..call.clone() };
-            part(&batch, &self.encode(&pixels, &Noise::midpoint(), &call)?);
+            part(&batch, &self.encode(&batch.images, &Noise::midpoint(), &call)?);
             Ok(())
         })
     }

@@ -2,12 +2,12 @@
 //!
 //! Kingma & Dhariwal 2018, section 6.
 
-use super::dequantize::{Noise, Pixels};
+use super::dequantize::Noise;
 use super::direction::check_direction;
 use super::flow_model::{Call, FlowModel};
 use super::latents::{InterpolationPath, check_amounts, check_frames};
 use crate::error::{Error, Result};
-use crate::images::Images;
+use crate::images::{Images, Pixels};
 
 impl FlowModel {
     /// Frames from `from` to `to`, both included, one row of frames for each pair of images.

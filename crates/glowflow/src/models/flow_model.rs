@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::chain::Chain;
 use super::config::ModelConfig;
-use super::dequantize::{self, Noise, Pixels};
+use super::dequantize::{self, Noise};
 use super::labels::{CheckedLabels, ClassLabels, check_classes};
 use super::latents::{LatentScale, Latents, check_temperature};
 use super::likelihood::{self, Evaluation};
@@ -18,7 +18,7 @@ use crate::data::Dataset;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::flow::{Mode, named_parameters};
-use crate::images::{Batch, FloatImages, ImageShape, Images};
+use crate::images::{Batch, FloatImages, ImageShape, Images, Pixels};
 use crate::kernels::host::read;
 use crate::priors::Labels;
 use crate::random::{Key, Purpose};
@@ -234,13 +234,13 @@ impl FlowModel {
         }
         let order = Key { seed, purpose: Purpose::Order, step: u64::MAX, image: 0 }.stream().permutation(data.len());
         let indices = &order[..init_images.clamp(1, data.len())];
-        let images = data.batch(indices)?.images;
-        check_variety(&images)?;
+        let pixels = data.batch(indices)?.images;
+        check_variety(&pixels)?;
         let model = self.clone();
         self.with_state(move |state| {
             let (bits, image) = (model.config().bits(), model.config().image());
             let noise = Noise::uniform(seed);
-            let (count, pixels) = (images.count, Pixels::Bytes(images));
+            let count = pixels.count();
             let part = default_batch(model.config()).min(INITIALIZE_PART);
             let parts = (0..count).step_by(part).map(|start| {
                 let range = start..(start + part).min(count);
@@ -334,7 +334,7 @@ impl FlowModel {
         noise.check(pixels)?;
         let labels = CheckedLabels::of_call(self.config(), call, pixels.count())?;
         let image = self.config().image();
-        let bits = if matches!(pixels, Pixels::Floats(_)) { 8 } else { self.config().bits() };
+        let bits = pixels.bits(self.config().bits());
         let mut log_probs = Vec::with_capacity(pixels.count());
         self.in_parts(pixels.count(), call, |range| {
             let count = range.len();
@@ -374,16 +374,16 @@ impl FlowModel {
             let start = range.start as u64;
             let batch = data.batch(&range.collect::<Vec<_>>())?;
             let labels = CheckedLabels::of_batch(self.config(), &batch)?.into_call();
-            let images = batch.images;
+            let pixels = batch.images;
             // The noise of an image is keyed by its index in the data, not in the part.
-            let mut noise = vec![0.0; images.data.len()];
-            for (index, out) in noise.chunks_exact_mut(images.shape.dims()).enumerate() {
+            let mut noise = vec![0.0; pixels.len()];
+            for (index, out) in noise.chunks_exact_mut(pixels.shape().dims()).enumerate() {
                 let key = Key { seed, purpose: Purpose::Likelihood, step: 0, image: start + index as u64 };
                 key.stream().fill_uniform(out);
             }
             let noise = Noise { dequantize: dequantize::Dequantize::Given(noise), seed, draws: 1 };
             let call = Call { labels, ..call.clone() };
-            bits.extend(self.bits_per_dim(&Pixels::Bytes(images), &noise, &call)?);
+            bits.extend(self.bits_per_dim(&pixels, &noise, &call)?);
             Ok(())
         })?;
         Ok(Evaluation::of(&bits))
@@ -424,12 +424,7 @@ impl FlowModel {
 
     fn check_pixels(&self, pixels: &Pixels) -> Result<()> {
         self.check_shape("images", pixels.shape())?;
-        if let Pixels::Floats(floats) = pixels
-            && let Some(index) = floats.data.iter().position(|value| !value.is_finite())
-        {
-            return Err(Error::shape("images", "finite numbers", format!("{} at {index}", floats.data[index])));
-        }
-        Ok(())
+        pixels.check_finite()
     }
 
     pub(crate) fn check_shape(&self, what: &str, shape: ImageShape) -> Result<()> {
@@ -520,7 +515,14 @@ impl Drop for TrainingMark {
 }
 
 /// A channel that never varies cannot be normalised, and what a flow would learn of it is its noise.
-fn check_variety(images: &Images) -> Result<()> {
+fn check_variety(pixels: &Pixels) -> Result<()> {
+    match pixels {
+        Pixels::Bytes(images) => check_channels(images),
+        Pixels::Floats(images) => check_channels(images),
+    }
+}
+
+fn check_channels<T: Copy + Default + PartialEq + std::fmt::Display>(images: &Batch<T>) -> Result<()> {
     let channels = images.shape.channels;
     for channel in 0..channels {
         let mut values = images.data[channel..].iter().step_by(channels);

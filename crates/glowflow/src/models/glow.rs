@@ -10,7 +10,7 @@ use super::config::GlowConfig;
 use crate::error::Result;
 use crate::flow::Mode;
 use crate::kernels::coupling::halves;
-use crate::layers::{CouplingConfig, FlowStep, Rearrange};
+use crate::layers::{FlowStep, Rearrange};
 use crate::priors::{Split, TopPrior};
 
 /// The parameters of a scale.
@@ -34,23 +34,18 @@ pub struct Glow {
 impl Glow {
     /// Random rotations and hidden weights, zeros elsewhere. The actnorms wait for [`Glow::initialize`].
     pub fn new(config: &GlowConfig, device: &Device) -> Self {
-        let level = |level: usize| {
-            let [_, _, channels] = config.level_shape(level);
-            Level {
-                steps: (0..config.depth).map(|k| step_of_level(config, level, k, device)).collect(),
-                split: (level + 1 < config.levels).then(|| Split::learned(channels, config.edge_bias, device)),
-            }
+        let step =
+            |level: usize, k: usize| config.step(level).init(config.seed, (level * config.depth + k) as u64, device);
+        let level = |level: usize| Level {
+            steps: (0..config.depth).map(|k| step(level, k)).collect(),
+            split: config.split(level).map(|split| split.init(device)),
         };
-        let [_, _, channels] = config.level_shape(config.levels - 1);
-        Self {
-            levels: (0..config.levels).map(level).collect(),
-            top: TopPrior::new(channels, config.learn_top, config.edge_bias, device),
-        }
+        Self { levels: (0..config.levels).map(level).collect(), top: config.top().init(device) }
     }
 
     /// A place for a model that is taken out for a moment.
-    pub fn nothing(device: &Device) -> Self {
-        Self { levels: Vec::new(), top: TopPrior::new(0, false, false, device) }
+    pub fn nothing() -> Self {
+        Self { levels: Vec::new(), top: TopPrior::standard() }
     }
 
     /// Ready to run.
@@ -63,7 +58,8 @@ impl Glow {
             stages.extend(level.split.as_ref().map(|split| Stage::Split(Box::new(split.prepare([height, width])))));
         }
         let like = self.levels[0].steps[0].mix.actnorm.bias.val();
-        Chain::new(stages, self.top.prepare(config.level_shape(config.levels - 1), &like), mode)
+        let top = self.top.prepare(config.level_shape(config.levels - 1), config.class_weight(), &like);
+        Chain::new(stages, top, mode)
     }
 
     /// Sets every actnorm from data, layer after layer. `parts` are scaled images, `[batch, height, width, channels]`.
@@ -79,20 +75,6 @@ impl Glow {
         }
         Ok(())
     }
-}
-
-/// Step `k` of a level, before any data.
-fn step_of_level(config: &GlowConfig, level: usize, k: usize, device: &Device) -> FlowStep {
-    let [height, width, channels] = config.level_shape(level);
-    let coupling = CouplingConfig {
-        kind: config.coupling_kind(),
-        channels,
-        size: [height, width],
-        hidden: config.hidden,
-        edge_bias: config.edge_bias,
-    };
-    let index = (level * config.depth + k) as u64;
-    FlowStep::new(config.permutation, coupling, config.seed, index, device)
 }
 
 fn step_path(level: usize, step: usize) -> String {

@@ -19,7 +19,7 @@ mod verify;
 
 pub use config::{CouplingKind, GlowConfig, ModelConfig, RealNvpConfig, ScaleKind};
 pub(crate) use dequantize::training_batch;
-pub use dequantize::{Dequantize, Noise, Pixels};
+pub use dequantize::{Dequantize, Noise};
 pub use direction::NamedDirection;
 pub(crate) use direction::check_direction;
 pub use flow_model::{Call, FlowModel};

@@ -29,8 +29,8 @@ impl Network {
     }
 
     /// A place for a model that is taken out for a moment.
-    pub fn nothing(device: &Device) -> Self {
-        Self::Glow(Glow::nothing(device))
+    pub fn nothing() -> Self {
+        Self::Glow(Glow::nothing())
     }
 
     /// Sets from data what is set from data. `parts` are scaled images, `[batch, height, width, channels]`.

@@ -80,11 +80,10 @@ impl RealNvp {
             stages.push(Stage::Rearrange(Rearrange::Unsqueeze));
             stages.push(Stage::Rearrange(Rearrange::OrderedSqueeze));
             let [height, width, _] = config.level_shape(l + 1);
-            stages.push(Stage::Split(Box::new(Split { prior: None }.prepare([height, width]))));
+            stages.push(Stage::Split(Box::new(Split { prior: None, normal: None }.prepare([height, width]))));
         }
         let like = self.levels[0].masked[0].rescale.value.val();
-        let [height, width, channels] = config.level_shape(config.levels - 1);
-        let top = TopPrior::new(channels, false, false, &like.device()).prepare([height, width, channels], &like);
+        let top = TopPrior::standard().prepare(config.level_shape(config.levels - 1), 0.0, &like);
         Chain::new(stages, top, mode)
     }
 }

@@ -37,8 +37,6 @@ pub fn layers(config: &ModelConfig) -> Vec<LayerInfo> {
 }
 
 fn glow_layers(config: &GlowConfig) -> Vec<LayerInfo> {
-    let edge = u64::from(config.edge_bias);
-    let zero_conv = |inputs: u64, outputs: u64| 9 * (inputs + edge) * outputs + 2 * outputs;
     let width = config.hidden as u64;
     let mut layers = Vec::new();
     let mut add = |path: String, shape: [usize; 3], parameters: u64, held: Held| {
@@ -49,11 +47,11 @@ fn glow_layers(config: &GlowConfig) -> Vec<LayerInfo> {
         let shape = config.level_shape(level);
         let channels = shape[2] as u64;
         let outputs = config.coupling_kind().parameters(shape[2]) as u64;
-        let matrix = match config.permutation {
+        let matrix = match config.permutation_of(level) {
             PermutationKind::Conv1x1 | PermutationKind::Conv1x1Lu => channels * channels,
             _ => 0,
         };
-        let net = 9 * (channels / 2 + edge) * width + 2 * width + width * width + 2 * width + zero_conv(width, outputs);
+        let net = config.step(level).coupling.net().parameters() as u64;
         let pixels = (shape[0] * shape[1]) as u64;
         // The inputs of mix and coupling, the net's output and its two hidden layers.
         let stored = pixels * (2 * channels + outputs + 2 * width);
@@ -70,14 +68,14 @@ fn glow_layers(config: &GlowConfig) -> Vec<LayerInfo> {
             add(format!("{path}.mix.permutation"), shape, matrix, nothing);
             add(format!("{path}.coupling"), shape, net, held);
         }
-        if level + 1 < config.levels {
+        if let Some(split) = config.split(level) {
             let [height, width, channels] = shape;
-            let half = channels as u64 / 2;
-            add(format!("levels.{level}.split"), [height, width, channels / 2], zero_conv(half, 2 * half), nothing);
-        } else {
-            add("top".into(), shape, if config.learn_top { zero_conv(2 * channels, 2 * channels) } else { 0 }, nothing);
+            let parameters = split.parameters() as u64;
+            add(format!("levels.{level}.split"), [height, width, channels / 2], parameters, nothing);
         }
     }
+    let top = config.top();
+    add("top".into(), top.shape, top.parameters() as u64, nothing);
     layers
 }
 

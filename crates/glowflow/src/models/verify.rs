@@ -6,9 +6,10 @@ use burn::tensor::Tensor;
 use serde::Serialize;
 
 use super::chain::Chain;
-use super::dequantize::{self, Noise, Pixels};
+use super::dequantize::{self, Noise};
 use super::flow_model::{Call, FlowModel};
 use crate::error::Result;
+use crate::images::Pixels;
 use crate::kernels::host::read;
 
 /// What [`FlowModel::verify`] found.

@@ -1,21 +1,48 @@
 //! Glow's coupling net: conv 3x3, actnorm, ReLU, conv 1x1, actnorm, ReLU, conv 3x3 from zero.
 //!
-//! Kingma & Dhariwal 2018, section 3.3; the actnorms inside are those of its code.
+//! Kingma & Dhariwal 2018, section 3.3; the actnorms inside are those of its code. Other projects' nets have biases alone
+//! there, and a last convolution of another form: [`NetForm`].
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation::relu};
 
 use super::edge;
-use super::zero_conv::{PreparedZeroConv, ZeroConv};
+use super::zero_conv::{Padding, PreparedZeroConv, ZeroConv, ZeroConvConfig};
 use crate::error::Result;
 use crate::flow::Gradients;
 use crate::kernels::net::{self, Hidden, NetWeights};
 use crate::kernels::{reduce, taps};
-use crate::layers::{ActNorm, LOG_SCALE_FACTOR, Moments};
+use crate::layers::{ActNorm, Moments, ScaleForm};
 use crate::random::{Key, Purpose};
 
 /// Standard deviation of the initial weights of the hidden convolutions, as in Glow's code.
 const INITIAL_DEVIATION: f32 = 0.05;
+
+/// Of what a net is made besides its convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetForm {
+    /// How the actnorms after the hidden convolutions train their scale; `None`: they have a bias alone.
+    pub hidden_scale: Option<ScaleForm>,
+    /// What the first convolution sees outside the image: zeros or an edge channel.
+    pub first_padding: Padding,
+    /// What the last convolution sees outside the image.
+    pub last_padding: Padding,
+    /// Whether the output of the last convolution is scaled.
+    pub last_scaled: bool,
+}
+
+impl NetForm {
+    /// As in Glow's code, the edge channel at will.
+    pub fn of_paper(edge_bias: bool) -> Self {
+        let padding = if edge_bias { Padding::Edge } else { Padding::Zeros };
+        Self {
+            hidden_scale: Some(ScaleForm::ThirdOfLog),
+            first_padding: padding,
+            last_padding: padding,
+            last_scaled: true,
+        }
+    }
+}
 
 /// A convolution without bias and the actnorm that supplies it.
 #[derive(Module, Debug)]
@@ -29,7 +56,7 @@ pub struct HiddenConv {
 }
 
 impl HiddenConv {
-    fn new(rows: usize, hidden: usize, edge: bool, key: Key, device: &Device) -> Self {
+    fn new(rows: usize, hidden: usize, edge: bool, scale: Option<ScaleForm>, key: Key, device: &Device) -> Self {
         let normal = |image: u64, shape: [usize; 2]| {
             let mut values = vec![0.0; shape[0] * shape[1]];
             Key { image, ..key }.stream().fill_normal(INITIAL_DEVIATION, &mut values);
@@ -38,7 +65,7 @@ impl HiddenConv {
         Self {
             weight: normal(0, [rows, hidden]),
             edge: edge.then(|| normal(1, [hidden, 9])),
-            norm: ActNorm::new(hidden, device),
+            norm: ActNorm::new(hidden, scale, device),
         }
     }
 
@@ -67,14 +94,16 @@ struct PreparedHiddenConv {
 
 impl PreparedHiddenConv {
     fn unfold(&self, weight: Tensor<2>, bias: Tensor<2>, gradients: &mut Gradients) {
-        let log_scale = reduce::column_dots(&weight, &self.weight) + reduce::column_dots(&bias, &self.bias);
+        if self.parameters.norm.scale.is_some() {
+            let log_scale = reduce::column_dots(&weight, &self.weight) + reduce::column_dots(&bias, &self.bias);
+            self.parameters.norm.add_scale_gradient(log_scale, gradients);
+        }
         let unscaled = bias * self.scale.clone();
         gradients.add(&self.parameters.weight, weight * self.scale.clone());
         if let Some(edge) = &self.parameters.edge {
             gradients.add(edge, edge::edge_gradient(&edge.val(), unscaled.clone(), self.size));
         }
         gradients.add(&self.parameters.norm.bias, reduce::column_sums(&unscaled));
-        gradients.add(&self.parameters.norm.log_scale, log_scale.mul_scalar(LOG_SCALE_FACTOR));
     }
 }
 
@@ -98,19 +127,33 @@ pub struct ConvNetConfig {
     pub hidden: usize,
     /// Channels of its output.
     pub outputs: usize,
-    /// Whether the 3x3 convolutions see the border.
-    pub edge_bias: bool,
+    /// Of what it is made besides.
+    pub form: NetForm,
 }
 
 impl ConvNetConfig {
     /// Random hidden weights, keyed by `seed` and `layer`.
     pub fn init(self, seed: u64, layer: u64, device: &Device) -> ConvNet {
+        let Self { inputs, hidden, form, .. } = self;
         let key = |step| Key { seed, purpose: Purpose::Weights, step, image: 0 };
+        let edge = form.first_padding == Padding::Edge;
         ConvNet {
-            first: HiddenConv::new(9 * self.inputs, self.hidden, self.edge_bias, key(layer), device),
-            middle: HiddenConv::new(self.hidden, self.hidden, false, key(layer + 1), device),
-            last: ZeroConv::new(self.hidden, self.outputs, self.edge_bias, device),
+            first: HiddenConv::new(9 * inputs, hidden, edge, form.hidden_scale, key(layer), device),
+            middle: HiddenConv::new(hidden, hidden, false, form.hidden_scale, key(layer + 1), device),
+            last: self.last().init(device),
         }
+    }
+
+    fn last(self) -> ZeroConvConfig {
+        let (padding, scaled) = (self.form.last_padding, self.form.last_scaled);
+        ZeroConvConfig { inputs: self.hidden, outputs: self.outputs, padding, scaled }
+    }
+
+    /// Trained numbers.
+    pub fn parameters(self) -> usize {
+        let edge = usize::from(self.form.first_padding == Padding::Edge);
+        let norm = self.hidden * (1 + usize::from(self.form.hidden_scale.is_some()));
+        9 * (self.inputs + edge) * self.hidden + norm + self.hidden * self.hidden + norm + self.last().parameters()
     }
 }
 
@@ -131,7 +174,7 @@ impl ConvNet {
 
     /// Sets the inner actnorms from data, a part at a time. `parts` are inputs, `[batch, height, width, inputs]`.
     pub fn initialize(&mut self, parts: &[Tensor<4>], path: &str) -> Result<()> {
-        let Some(part) = parts.first() else { return Ok(()) };
+        let Some(part) = parts.first().filter(|_| self.first.norm.scale.is_some()) else { return Ok(()) };
         let [_, height, width, _] = part.dims();
         let first = |net: &Self, x: &Tensor<4>| {
             let conv = net.first.prepare([height, width]);

@@ -7,10 +7,12 @@ mod residual;
 mod signed;
 mod weight_norm;
 mod zero_conv;
+mod zero_linear;
 
 pub use batch_norm::{BatchNorm, Moments};
-pub use conv::{ConvNet, ConvNetConfig, PreparedConvNet};
+pub use conv::{ConvNet, ConvNetConfig, NetForm, PreparedConvNet};
 pub use residual::{PreparedResidualNet, ResidualBlock, ResidualNet, ResidualNetConfig, SavedResidualNet};
 pub use signed::{PreparedSignedNet, SavedSignedNet, SignedNet, SignedNetConfig};
 pub use weight_norm::{PreparedWeightNormConv, WeightNormConv, WeightNormConvConfig};
-pub use zero_conv::{PreparedZeroConv, ZeroConv};
+pub use zero_conv::{Padding, PreparedZeroConv, ZeroConv, ZeroConvConfig};
+pub use zero_linear::{PreparedZeroLinear, ZeroLinear};

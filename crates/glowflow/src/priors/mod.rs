@@ -1,9 +1,14 @@
-//! Priors of the latents: diagonal normals whose means and log-deviations a zero-initialised convolution gives.
+//! Priors of the latents: diagonal normals whose means and log-deviations a zero-initialised convolution gives, or that
+//! are trained themselves; classes move them.
 
+mod free;
 mod labels;
+mod scores;
 mod split;
 mod top;
 
+pub use free::{ChannelNormal, ClassNormal, FreeNormal};
 pub use labels::Labels;
-pub use split::{PreparedSplit, Split};
-pub use top::{PreparedTop, TopPrior};
+pub use scores::ClassScores;
+pub use split::{PreparedSplit, PriorForm, Split, SplitConfig};
+pub use top::{PreparedTop, TopConfig, TopPrior};

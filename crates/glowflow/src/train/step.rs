@@ -137,7 +137,7 @@ impl Trainer {
         let tape = self.forward(&chain, x.clone(), &batch, device)?;
         let (log_probs, statistics) = (tape.log_prob.clone(), tape.statistics());
         // Where a look costs nothing: a backward pass of what is not finite would find other errors first.
-        let finite = !kernels::is_cpu(device) || self.loss(&read(log_probs.clone())).is_finite();
+        let finite = !kernels::is_cpu(device) || self.loss(&read(log_probs.clone()), &batch).is_finite();
         let mut rebuild_error = None;
         if finite {
             let cotangent = self.cotangent(batch.indices.len(), device);
@@ -176,7 +176,7 @@ impl Trainer {
         self.unread.push(Unread { step, learning_rate, batches, norm });
         if let Some(clip) = clip {
             // Taken out, so that nobody else holds the tensors and they are stepped in place.
-            let network = std::mem::replace(weights.network, Network::nothing(device));
+            let network = std::mem::replace(weights.network, Network::nothing());
             let network = self.optimizer.step(network, gradients, learning_rate, &clip);
             *weights.network = self.move_running(network, &seen);
             if let (Some(decay), Some(average)) = (self.config.ema, weights.average.take()) {
@@ -207,7 +207,7 @@ impl Trainer {
         for step in unread {
             let mut next = |count: usize| values.by_ref().take(count).collect::<Vec<f64>>();
             let log_probs: Vec<f64> = step.batches.iter().flat_map(|batch| next(batch.batch.indices.len())).collect();
-            let loss = self.loss(&log_probs);
+            let loss = self.loss(&log_probs, &step.batches[0].batch);
             let gradient_norm = match step.norm {
                 Norm::Host(norm) => norm,
                 Norm::Device(_) => next(1)[0],
@@ -233,7 +233,7 @@ impl Trainer {
         for RunBatch { batch, .. } in &at.batches {
             let x = self.scaled(batch, device);
             let tape = self.forward(&chain, x.clone(), batch, device)?;
-            if !self.loss(&read(tape.log_prob.clone())).is_finite() {
+            if !self.loss(&read(tape.log_prob.clone()), batch).is_finite() {
                 return Ok(Error::NotFinite { what: "the loss".into(), step, layer: first_not_finite(&chain, x)? });
             }
             chain.backward(tape, &self.cotangent(batch.indices.len(), device), &mut gradients)?;
@@ -257,9 +257,11 @@ impl Trainer {
         Tensor::full([count], weight as f32, device)
     }
 
-    fn loss(&self, log_probs: &[f64]) -> f64 {
+    /// Bits per dimension of images of this type.
+    fn loss(&self, log_probs: &[f64], like: &PrefetchedBatch) -> f64 {
         let log_prob = log_probs.iter().sum::<f64>() / log_probs.len() as f64;
-        bits_per_dim(discrete_log_prob(log_prob, self.model.image(), self.model.bits()), self.model.image())
+        let bits = like.batch.images.bits(self.model.bits());
+        bits_per_dim(discrete_log_prob(log_prob, self.model.image(), bits), self.model.image())
     }
 
     fn device_clip(&mut self, norm: &Tensor<1>, batches: &[RunBatch]) -> Clip {

@@ -60,7 +60,7 @@ impl Dataset for Attributed {
         }
         let row = |&index: &usize| self.values[index * self.names.len()..][..self.names.len()].to_vec();
         Ok(LabelledImages {
-            images: picked(&self.images, indices),
+            images: Pixels::Bytes(picked(&self.images, indices)),
             labels: None,
             attributes: Some(indices.iter().flat_map(row).collect()),
         })

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use glowflow::data::{Dataset, InMemory};
+use glowflow::data::{Continuous, Dataset, InMemory};
 use glowflow::models::glow::Glow;
 use glowflow::store::safetensors::{Dtype, SafeFile};
 use glowflow::train::{
     Activations, CheckpointConfig, EvaluateConfig, OnNotFinite, OptimizerKind, RunState, SampleConfig, ScheduleKind,
 };
 use glowflow::{
-    Call, Control, Error, FlowModel, GlowConfig, ImageShape, ModelConfig, Noise, Pixels, RunData, StepEnd, TrainConfig,
-    TrainEvent, TrainSummary,
+    Call, Control, Error, FloatImages, FlowModel, GlowConfig, ImageShape, Images, ModelConfig, Noise, Pixels, RunData,
+    StepEnd, TrainConfig, TrainEvent, TrainSummary,
 };
 
 use crate::common::{cpu, glow, images, loaded, perturbed, tiny};
@@ -627,4 +627,35 @@ fn a_grid_that_cannot_be_written_is_a_warning() {
         })
         .collect();
     assert_eq!(warned, [0, 2, 3]);
+}
+
+#[test]
+fn continuous_data_are_trained_by_their_density() {
+    let config = tiny(8, 8, 3);
+    let floats = |count, seed| {
+        let Images { data, count, shape } = images(count, config.image, seed);
+        let data = data.into_iter().map(|pixel| f32::from(pixel) + 0.25).collect();
+        FloatImages { data, count, shape }
+    };
+    let data: Arc<dyn Dataset> = Arc::new(Continuous::new(floats(8, 1), None).unwrap());
+    let model = new_model(&config);
+    model.initialize(&*data, 8).unwrap();
+    let density = |model: &FlowModel| {
+        let bits = model.bits_per_dim(&Pixels::Floats(floats(8, 1)), &Noise::uniform(3), &Call::default()).unwrap();
+        bits.iter().sum::<f64>() / 8.0
+    };
+    let before = density(&model);
+    let evaluated = model.evaluate(&*data, None, 7, &Call::default()).unwrap().bits_per_dim;
+    assert!((evaluated - before).abs() < 1e-9, "{evaluated} is not {before}: was noise added?");
+    let mut losses = Vec::new();
+    model
+        .train(RunData::of(data), options(30), None, &Control::new(), &mut |event| {
+            if let TrainEvent::StepEnd(step) = event {
+                losses.push(step.loss);
+            }
+        })
+        .unwrap();
+    // The first step's batch is all the images: its loss is their density, bin widths left out.
+    assert!((losses[0] - before).abs() < 1e-5, "{} is not {before}", losses[0]);
+    assert!(density(&model) < before - 0.1);
 }

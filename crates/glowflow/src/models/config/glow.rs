@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MOST_LEVELS, image_problems, out_of_range};
+use super::{Layout, MOST_LEVELS, image_problems, out_of_range};
 use crate::error::Error;
 use crate::images::ImageShape;
 use crate::kernels::coupling::Kind;
-use crate::layers::PermutationKind;
+use crate::layers::{CouplingConfig, PermutationKind, StepConfig};
+use crate::priors::{PriorForm, SplitConfig, TopConfig};
 
 /// How a coupling changes its second half.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub enum ScaleKind {
     /// Within [0.5, 2], and 1 at `r = 0`: neither direction can explode.
     Bounded,
 }
+
+/// What a table of logits bounds.
+const MOST_CLASSES: usize = 100_000;
 
 /// Options of a Glow model; [`Default`] has the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +54,12 @@ pub struct GlowConfig {
     pub scale: ScaleKind,
     /// Whether the prior of the coarsest latents is learned.
     pub learn_top: bool,
+    /// Classes of a class-conditional model.
+    pub classes: Option<usize>,
+    /// What the classifier's error counts for in the loss; 0: there is no classifier.
+    pub classifier_weight: f64,
+    /// Whose numbers are trained.
+    pub layout: Layout,
     /// Bits of each channel that are modelled.
     pub bits: u32,
     /// Of the initial weights.
@@ -68,6 +78,9 @@ impl Default for GlowConfig {
             edge_bias: false,
             scale: ScaleKind::Sigmoid,
             learn_top: true,
+            classes: None,
+            classifier_weight: 0.0,
+            layout: Layout::Glow,
             bits: 8,
             seed: 0,
         }
@@ -85,7 +98,72 @@ impl GlowConfig {
         range("bits", self.bits as usize, 1, 8);
         let halvings = self.levels;
         problems.extend(image_problems(self.image, halvings, "2 to the number of levels"));
+        if self.edge_bias && self.layout != Layout::Glow {
+            problems.push(Error::option("edgeBias", "false in a layout other than \"glow\"", true));
+        }
+        match self.classes {
+            Some(classes) if !(2..=MOST_CLASSES).contains(&classes) => {
+                let expected = format!("a whole number from 2 to {MOST_CLASSES}");
+                problems.push(Error::option("classes", expected, classes));
+            }
+            _ => {}
+        }
+        if !(self.classifier_weight >= 0.0 && self.classifier_weight.is_finite()) {
+            problems.push(Error::option("classifierWeight", "a finite number from 0", self.classifier_weight));
+        } else if self.classifier_weight > 0.0 && self.classes.is_none() {
+            problems.push(Error::option("classifierWeight", "0 where classes is not set", self.classifier_weight));
+        }
         problems
+    }
+
+    /// A step of flow of a level.
+    pub(crate) fn step(&self, level: usize) -> StepConfig {
+        let [height, width, channels] = self.level_shape(level);
+        let coupling = CouplingConfig {
+            kind: self.coupling_kind(),
+            channels,
+            size: [height, width],
+            hidden: self.hidden,
+            form: self.layout.net(self.edge_bias),
+        };
+        StepConfig { scale: self.layout.actnorm_scale(), permutation: self.permutation_of(level), coupling }
+    }
+
+    /// What mixes the channels of a level: rosinality's code uses the PLU form in the last one, whatever is asked for.
+    pub fn permutation_of(&self, level: usize) -> PermutationKind {
+        match (self.layout, self.permutation) {
+            (Layout::Rosinality, PermutationKind::Conv1x1) if level + 1 == self.levels => PermutationKind::Conv1x1Lu,
+            (_, permutation) => permutation,
+        }
+    }
+
+    /// The split that ends a level, all but the last.
+    pub(crate) fn split(&self, level: usize) -> Option<SplitConfig> {
+        (level + 1 < self.levels).then(|| SplitConfig { shape: self.level_shape(level), form: self.prior_form() })
+    }
+
+    /// The prior of the coarsest latents.
+    pub(crate) fn top(&self) -> TopConfig {
+        let form = self.learn_top.then(|| self.prior_form());
+        TopConfig {
+            shape: self.level_shape(self.levels - 1),
+            form,
+            classes: self.classes.filter(|_| !matches!(form, Some(PriorForm::Free { .. }))),
+            classifier: self.classes.filter(|_| self.classifier_weight > 0.0),
+        }
+    }
+
+    fn prior_form(&self) -> PriorForm {
+        match self.layout.prior_padding(self.edge_bias) {
+            Some(padding) => PriorForm::Conv(padding),
+            None => PriorForm::Free { classes: self.classes },
+        }
+    }
+
+    /// What the classifier's log-probability of a class counts for beside an image's log-probability, both in nats: the
+    /// loss of `D` dimensions is `bits/dim + classifier_weight * bits of the class`.
+    pub(crate) fn class_weight(&self) -> f64 {
+        self.classifier_weight * self.image.dims() as f64
     }
 
     /// The coupling's arithmetic.

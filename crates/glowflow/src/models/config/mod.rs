@@ -1,11 +1,13 @@
 //! What a model is made of.
 
 mod glow;
+mod layout;
 mod realnvp;
 
 use serde::{Deserialize, Serialize};
 
 pub use glow::{CouplingKind, GlowConfig, ScaleKind};
+pub use layout::Layout;
 pub use realnvp::RealNvpConfig;
 
 use crate::error::{Error, Result};
@@ -86,7 +88,8 @@ impl ModelConfig {
     /// Classes of a class-conditional model.
     pub fn classes(&self) -> Option<usize> {
         match self {
-            Self::Glow(_) | Self::RealNvp(_) => None,
+            Self::Glow(config) => config.classes,
+            Self::RealNvp(_) => None,
         }
     }
 
