@@ -16,6 +16,7 @@ test('the commands are those of the documentation, each with examples of its own
     'direction',
     'encode',
     'eval',
+    'export',
     'figure3',
     'info',
     'interpolate',

@@ -167,6 +167,12 @@ export function resumeTraining(
 ): Promise<{ readonly model: FlowModel; readonly run: TrainingRun }>
 export function loadModel(path: PathLike, options?: { device?: DeviceLike; precision?: Precision }): Promise<FlowModel>
 
+export function exportOnnx(
+  model: import('glowflow').FlowModel,
+  file: PathLike,
+  options: { part: 'encode' | 'decode' | 'logProb' },
+): Promise<void>
+
 export interface Evaluation {
   readonly bitsPerDim: number
   readonly standardError: number

@@ -12,7 +12,9 @@ const root = fileURLToPath(new URL('..', import.meta.url))
 const node = (args: string[], cwd: string) => promisify(execFile)(process.execPath, args, { cwd, encoding: 'utf8' })
 
 test('the programs of README and docs have no type errors and run as written, one after the other', async (t) => {
-  const pages = ['README.md', 'docs/latents.md', 'docs/training.md'].map((page) => readFile(join(root, page), 'utf8'))
+  const pages = ['README.md', 'docs/latents.md', 'docs/training.md', 'docs/export.md'].map((page) =>
+    readFile(join(root, page), 'utf8'),
+  )
   const programs = [...(await Promise.all(pages)).join('\n').matchAll(/^```ts\n(.*?)^```$/gms)].map(
     ([, program]) => program!,
   )
@@ -21,7 +23,9 @@ test('the programs of README and docs have no type errors and run as written, on
   const cwd = await folder(t)
   await mkdir(join(cwd, 'node_modules'))
   await symlink(root, join(cwd, 'node_modules', 'glowflow'), 'junction')
-  await symlink(join(root, 'node_modules', '@types'), join(cwd, 'node_modules', '@types'), 'junction')
+  for (const name of ['@types', 'onnxruntime-node'])
+    // oxlint-disable-next-line no-await-in-loop
+    await symlink(join(root, 'node_modules', name), join(cwd, 'node_modules', name), 'junction')
   await writeFile(join(cwd, 'package.json'), JSON.stringify({ type: 'module' }))
   const files = programs.map((_, index) => `program-${index + 1}.ts`)
   await Promise.all(programs.map((program, index) => writeFile(join(cwd, files[index]!), program)))
@@ -45,6 +49,8 @@ test('the programs of README and docs have no type errors and run as written, on
   t.regex(printed[3]!, /ERR_GLOW_OPTION Expected a multiple of 8 /)
   t.regex(printed[4]!, /directions of 256 values: small, large/)
   t.regex(printed[5]!, /went on to step 40: 40/)
+  t.regex(printed[6]!, /nats by ONNX: Float64Array\(4\)/)
+  t.regex(printed[6]!, /pixel values differ by at most 0\./)
   const left = await readdir(cwd)
   for (const name of ['discs.png', 'discs.safetensors', 'checkpoints', 'samples', 'discs-edited.png'])
     t.true(left.includes(name), name)

@@ -42,6 +42,7 @@ test('the package exports what the contract names and what the CHANGELOG adds, a
     'customDataset',
     'directionFromJSON',
     'estimateMemory',
+    'exportOnnx',
     'idxFiles',
     'imageFolder',
     'imagesInMemory',

@@ -18,7 +18,7 @@ export type GlowErrorCode =
   | 'ERR_GLOW_NOT_FINITE'
   /** A 1x1 convolution without an inverse; `layer`. */
   | 'ERR_GLOW_SINGULAR'
-  /** A file of another format or version, damaged or hostile; `path`, `reason`. */
+  /** A file of another format or version, damaged or hostile, or of a format that cannot hold what it should; `path`, `reason`. */
   | 'ERR_GLOW_FILE'
   /** The system refused: missing, no permission, no space; `path`, `errno`. */
   | 'ERR_GLOW_IO'

@@ -9,6 +9,7 @@ import { type AnyDataset, datasetRule, toDataset } from './data.js'
 import { type DeviceInfo, type DeviceLike, deviceRule, resolveDevice } from './device.js'
 import { type Direction, toDirection, toDirections, toValues } from './direction.js'
 import { GlowError } from './error.js'
+import type { OnnxPart } from './export.js'
 import { type FloatImages, floats, type Images, toBytes, toPixels } from './images.js'
 import {
   type Draw,
@@ -252,6 +253,11 @@ export class FlowModel implements AsyncDisposable {
       checkOne('file', file, is.path)
       return this.#native.save(toPath(file))
     })
+  }
+
+  /** @internal */
+  async exportOnnx(file: string, part: OnnxPart): Promise<void> {
+    await this.#call({}, {}, () => this.#native.exportOnnx(file, part))
   }
 
   /** Stops a run under way and frees the device's memory. Later calls reject with `ERR_GLOW_DISPOSED`. */

@@ -124,6 +124,8 @@ export declare class Model {
   train(data: Dataset, evaluate: Dataset | undefined | null, config: string, from: Checkpoint | undefined | null, wake: () => void): Run
   /** Writes weights and config to one file. */
   save(file: string): Promise<undefined>
+  /** Writes a part of the model as an ONNX file. */
+  exportOnnx(file: string, part: 'encode' | 'decode' | 'logProb'): Promise<undefined>
   /** Frees the device's memory. */
   dispose(): Promise<undefined>
 }

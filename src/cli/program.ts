@@ -10,6 +10,7 @@ import { decodeCommand } from './decode.js'
 import { directionCommand } from './direction.js'
 import { encodeCommand } from './encode.js'
 import { evalCommand } from './eval.js'
+import { exportCommand } from './export.js'
 import { exitCode, toFailure } from './failure.js'
 import { figure3Command } from './figure3.js'
 import { flagOf } from './flags.js'
@@ -58,6 +59,7 @@ Exit codes: 0 done, ${exitCode.failure} failed, ${exitCode.usage} not understood
     shiftCommand(),
     evalCommand(),
     verifyCommand(),
+    exportCommand(),
     infoCommand(),
     figure3Command(),
     compareCommand(),

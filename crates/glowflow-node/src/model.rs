@@ -327,6 +327,18 @@ impl Model {
         spawn(env, move || model.save(&file), |_, ()| Ok(()))
     }
 
+    /// Writes a part of the model as an ONNX file.
+    #[napi]
+    pub fn export_onnx<'env>(
+        &self,
+        env: &'env Env,
+        file: String,
+        #[napi(ts_arg_type = "'encode' | 'decode' | 'logProb'")] part: String,
+    ) -> napi::Result<PromiseRaw<'env, ()>> {
+        let (model, file, part) = (self.inner.clone(), PathBuf::from(file), copied(part.parse())?);
+        spawn(env, move || model.export_onnx(&file, part), |_, ()| Ok(()))
+    }
+
     /// Frees the device's memory.
     #[napi]
     pub fn dispose<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {

@@ -68,7 +68,7 @@ pub enum Error {
         /// Path of the layer.
         layer: String,
     },
-    /// A file of another format or version, damaged or hostile.
+    /// A file of another format or version, damaged or hostile, or of a format that cannot hold what it should.
     #[error("{path}: {reason}", path = path.display())]
     File {
         /// The file.

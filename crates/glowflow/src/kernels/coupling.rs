@@ -11,11 +11,11 @@ use super::flex::{Values, tensor};
 use crate::flow::{Forward, sum_per_example};
 
 /// Raw scale at which the sigmoid scale is near 1: `s = sigmoid(raw + 2)`.
-const SIGMOID_SHIFT: f32 = 2.0;
+pub(crate) const SIGMOID_SHIFT: f32 = 2.0;
 /// Bounds of the bounded scale, and the shift that makes it 1 at `raw = 0`.
-const LOWEST: f32 = 0.5;
-const HIGHEST: f32 = 2.0;
-const BOUNDED_SHIFT: f32 = -std::f32::consts::LN_2;
+pub(crate) const LOWEST: f32 = 0.5;
+pub(crate) const HIGHEST: f32 = 2.0;
+pub(crate) const BOUNDED_SHIFT: f32 = -std::f32::consts::LN_2;
 
 /// Gradients of [`forward`].
 pub struct CouplingGradients {

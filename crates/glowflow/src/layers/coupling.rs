@@ -84,6 +84,16 @@ struct SavedNet {
 }
 
 impl PreparedCoupling {
+    /// Gives shift and raw scale.
+    pub fn net(&self) -> &PreparedConvNet {
+        &self.net
+    }
+
+    /// What is done with them.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     fn run_net(&self, kept: &Tensor<4>) -> SavedNet {
         let (h, hidden) = self.net.forward_saving(kept);
         SavedNet { h, hidden }

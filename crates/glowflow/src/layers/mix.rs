@@ -14,6 +14,7 @@ use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output
 use crate::kernels::host::read;
 use crate::kernels::{is_cpu, pixel, reduce};
 use crate::linalg;
+use crate::nets::FoldedConv;
 
 /// The first two parts of a flow step.
 #[derive(Module, Debug)]
@@ -94,6 +95,22 @@ impl PreparedMix {
         // What an inverse in f32 has missed, found and added.
         let missed = z - pixel::forward(&x, &self.weight, &self.folded_bias);
         Ok(x + solve(missed))
+    }
+
+    /// As a plain 1x1 convolution.
+    pub fn folded(&self) -> FoldedConv {
+        FoldedConv::of_pixel(self.weight.clone(), self.folded_bias.clone())
+    }
+
+    /// The inverse as a plain 1x1 convolution.
+    pub fn folded_inverse(&self) -> Result<FoldedConv> {
+        let (weight, bias) = self.inverse_map()?;
+        Ok(FoldedConv::of_pixel(weight.clone(), bias.clone()))
+    }
+
+    /// `ln |det|` of one pixel, nats.
+    pub fn log_det_of_pixel(&self) -> f64 {
+        read(self.log_det.clone())[0]
     }
 }
 

@@ -77,6 +77,7 @@ impl Glow {
     }
 }
 
-fn step_path(level: usize, step: usize) -> String {
+/// Where a step is in a model.
+pub(crate) fn step_path(level: usize, step: usize) -> String {
     format!("levels.{level}.steps.{step}")
 }

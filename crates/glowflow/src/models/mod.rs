@@ -5,6 +5,7 @@ pub mod config;
 mod dequantize;
 mod direction;
 mod edit;
+mod export;
 pub(crate) mod flow_model;
 pub mod glow;
 mod labels;

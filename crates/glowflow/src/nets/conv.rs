@@ -7,6 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation::relu};
 
 use super::edge;
+use super::folded::FoldedConv;
 use super::zero_conv::{Padding, PreparedZeroConv, ZeroConv, ZeroConvConfig};
 use crate::error::Result;
 use crate::flow::Gradients;
@@ -93,6 +94,15 @@ struct PreparedHiddenConv {
 }
 
 impl PreparedHiddenConv {
+    /// As a plain convolution of `side x side`.
+    fn folded(&self, side: usize) -> FoldedConv {
+        let [rows, outputs] = self.weight.dims();
+        let weight = self.weight.clone().reshape([side, side, rows / (side * side), outputs]).permute([3, 2, 0, 1]);
+        let parameters = &self.parameters;
+        let edge = parameters.edge.as_ref().map(Param::val);
+        FoldedConv::scaled(weight, parameters.norm.bias.val(), edge, self.scale.clone().reshape([outputs]))
+    }
+
     fn unfold(&self, weight: Tensor<2>, bias: Tensor<2>, gradients: &mut Gradients) {
         if self.parameters.norm.scale.is_some() {
             let log_scale = reduce::column_dots(&weight, &self.weight) + reduce::column_dots(&bias, &self.bias);
@@ -205,7 +215,23 @@ pub struct PreparedConvNet {
     last: PreparedZeroConv,
 }
 
+/// A [`ConvNet`] as plain convolutions, a ReLU after each of the first two.
+#[derive(Debug, Clone)]
+pub struct FoldedNet {
+    /// 3x3.
+    pub first: FoldedConv,
+    /// 1x1.
+    pub middle: FoldedConv,
+    /// 3x3.
+    pub last: FoldedConv,
+}
+
 impl PreparedConvNet {
+    /// As plain convolutions.
+    pub fn folded(&self) -> FoldedNet {
+        FoldedNet { first: self.first.folded(3), middle: self.middle.folded(1), last: self.last.folded() }
+    }
+
     /// `[batch, height, width, inputs]` to `[.., outputs]`.
     pub fn forward(&self, x: &Tensor<4>) -> Tensor<4> {
         net::forward(x, &self.weights)

@@ -3,6 +3,7 @@
 mod batch_norm;
 mod conv;
 mod edge;
+mod folded;
 mod residual;
 mod signed;
 mod weight_norm;
@@ -10,7 +11,8 @@ mod zero_conv;
 mod zero_linear;
 
 pub use batch_norm::{BatchNorm, Moments};
-pub use conv::{ConvNet, ConvNetConfig, NetForm, PreparedConvNet};
+pub use conv::{ConvNet, ConvNetConfig, FoldedNet, NetForm, PreparedConvNet};
+pub use folded::FoldedConv;
 pub use residual::{PreparedResidualNet, ResidualBlock, ResidualNet, ResidualNetConfig, SavedResidualNet};
 pub use signed::{PreparedSignedNet, SavedSignedNet, SignedNet, SignedNetConfig};
 pub use weight_norm::{PreparedWeightNormConv, WeightNormConv, WeightNormConvConfig};

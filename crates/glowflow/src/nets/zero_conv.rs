@@ -6,6 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::edge;
+use super::folded::FoldedConv;
 use crate::flow::Gradients;
 use crate::kernels::{conv, reduce};
 use crate::layers::LOG_SCALE_FACTOR;
@@ -119,6 +120,15 @@ impl PreparedZeroConv {
     /// `[batch, height, width, inputs]` to `[.., outputs]`.
     pub fn forward(&self, x: &Tensor<4>) -> Tensor<4> {
         conv::forward(x, &self.weight, &self.bias)
+    }
+
+    /// As a plain convolution.
+    pub fn folded(&self) -> FoldedConv {
+        let [inputs, _] = self.weight.dims();
+        let [outputs] = self.parameters.bias.dims();
+        let weight = self.weight.clone().reshape([inputs, 3, 3, outputs]).permute([3, 0, 1, 2]);
+        let edge = self.parameters.edge_weight();
+        FoldedConv::scaled(weight, self.parameters.bias.val(), edge, self.scale.clone().reshape([outputs]))
     }
 
     /// Pulls `dy` back to the input and adds the parameters' gradients.

@@ -87,7 +87,7 @@ impl FreeNormal {
             Self::Channels(normal) => {
                 let [channels] = normal.loc.dims();
                 let sums = reduce::column_sums(&taps::rows(dh));
-                let halves = (sums.clone().slice([0..channels]), sums.slice([channels..2 * channels]));
+                let halves = (sums.clone().slice(0..channels), sums.slice(channels..2 * channels));
                 add_scaled(&normal.loc, &normal.loc_logs, halves.0, gradients);
                 add_scaled(&normal.log_scale, &normal.log_scale_logs, halves.1, gradients);
             }

@@ -108,6 +108,11 @@ impl PreparedSplit {
         self.normal.as_ref().is_some_and(FreeNormal::sees_class)
     }
 
+    /// From the kept channels to mean and log-deviation of the gone ones, interleaved, where a convolution gives them.
+    pub fn conv(&self) -> Option<&PreparedZeroConv> {
+        self.prior.as_ref()
+    }
+
     /// `ln p(gone | kept)` of each example, nats.
     pub fn log_prob(&self, kept: &Tensor<4>, gone: &Tensor<4>, labels: Option<&Labels>) -> Tensor<1> {
         let Parameters { layout, h } = self.parameters(kept, labels);

@@ -130,6 +130,11 @@ impl PreparedTop {
         self.classes.is_some() || self.normal.as_ref().is_some_and(FreeNormal::sees_class)
     }
 
+    /// Means, then log-deviations, of a prior that is the same for all images. Shape `[1, height, width, 2 * channels]`.
+    pub fn shared(&self) -> Option<Tensor<4>> {
+        (!self.sees_class()).then(|| self.parameters(None))
+    }
+
     /// `ln p(z)` of each example, nats.
     pub fn log_prob(&self, z: &Tensor<4>, labels: Option<&Labels>) -> Tensor<1> {
         normal::log_prob(Layout::Halves, z, &self.parameters(labels))

@@ -8,6 +8,7 @@ use sysinfo::System;
 
 use super::log::Log;
 use crate::error::{Error, Result};
+use crate::store::protobuf::Message;
 
 /// The format that readers look for in the first event.
 const VERSION: &[u8] = b"brain.Event:2";
@@ -30,18 +31,18 @@ pub(super) fn create(folder: &Path, time: f64, first_step: u64) -> Result<Log> {
     }
     let file = File::create_new(&path).map_err(Error::io(&path))?;
     let mut log = Log::new(path, file, 0);
-    log.append(&frame(&Message::default().double(1, time).bytes(3, VERSION).0));
+    log.append(&frame(&Message::default().double(1, time).bytes(3, VERSION)));
     let session = Message::default().integer(1, SESSION_START);
-    log.append(&frame(&event(time, first_step).bytes(7, &session.0).0));
+    log.append(&frame(&event(time, first_step).message(7, &session)));
     Ok(log)
 }
 
 /// A frame with named values of one step.
 pub(super) fn scalars(time: f64, step: u64, values: &[(&str, f64)]) -> Vec<u8> {
     let summary = values.iter().fold(Message::default(), |summary, &(tag, value)| {
-        summary.bytes(1, &Message::default().bytes(1, tag.as_bytes()).float(2, value as f32).0)
+        summary.message(1, &Message::default().bytes(1, tag).float(2, value as f32))
     });
-    frame(&event(time, step).bytes(5, &summary.0).0)
+    frame(&event(time, step).message(5, &summary))
 }
 
 /// A frame with a PNG file; `None` where it is none.
@@ -54,8 +55,8 @@ pub(super) fn image(time: f64, step: u64, tag: &str, file: &[u8]) -> Option<Vec<
         .integer(2, info.width.into())
         .integer(3, info.color_type.samples() as u64)
         .bytes(4, file);
-    let value = Message::default().bytes(1, tag.as_bytes()).bytes(4, &image.0);
-    Some(frame(&event(time, step).bytes(5, &Message::default().bytes(1, &value.0).0).0))
+    let value = Message::default().bytes(1, tag).message(4, &image);
+    Some(frame(&event(time, step).message(5, &Message::default().message(1, &value))))
 }
 
 fn event(time: f64, step: u64) -> Message {
@@ -63,56 +64,17 @@ fn event(time: f64, step: u64) -> Message {
 }
 
 /// A TFRecord: length, its checksum, data, their checksum.
-fn frame(data: &[u8]) -> Vec<u8> {
+fn frame(message: &Message) -> Vec<u8> {
+    frame_bytes(message.as_bytes())
+}
+
+fn frame_bytes(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     [&length[..], &masked_crc(&length).to_le_bytes(), data, &masked_crc(data).to_le_bytes()].concat()
 }
 
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
-}
-
-/// A protocol buffer, field by field. By hand: the library for it would have burn compiled again, for four messages.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn integer(self, field: u8, value: u64) -> Self {
-        self.key(field, 0).varint(value)
-    }
-
-    fn double(mut self, field: u8, value: f64) -> Self {
-        self = self.key(field, 1);
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    fn bytes(mut self, field: u8, value: &[u8]) -> Self {
-        self = self.key(field, 2).varint(value.len() as u64);
-        self.0.extend(value);
-        self
-    }
-
-    fn float(mut self, field: u8, value: f32) -> Self {
-        self = self.key(field, 5);
-        self.0.extend(value.to_le_bytes());
-        self
-    }
-
-    fn key(mut self, field: u8, wire: u8) -> Self {
-        // Fields up to 15 have keys of one byte.
-        self.0.push(field << 3 | wire);
-        self
-    }
-
-    fn varint(mut self, mut value: u64) -> Self {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-        self
-    }
 }
 
 #[cfg(test)]
@@ -127,12 +89,12 @@ mod tests {
         assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
         // The first twelve bytes of every event file that TensorFlow writes: 24 bytes, and their checksum.
-        assert_eq!(frame(&[0; 24])[..12], [24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
+        assert_eq!(frame_bytes(&[0; 24])[..12], [24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 0x4b, 0x22]);
     }
 
     #[test]
     fn a_frame_holds_length_and_data_between_checksums() {
-        let record = frame(b"abc");
+        let record = frame_bytes(b"abc");
         assert_eq!(record.len(), 8 + 4 + 3 + 4);
         assert_eq!((&record[..8], &record[12..15]), (&[3, 0, 0, 0, 0, 0, 0, 0][..], &b"abc"[..]));
         assert_eq!(record[15..], masked_crc(b"abc").to_le_bytes());
@@ -140,15 +102,13 @@ mod tests {
 
     #[test]
     fn numbers_are_encoded_as_protocol_buffers() {
-        assert_eq!(Message::default().integer(2, 300).0, [0x10, 0xac, 0x02]);
-        assert_eq!(Message::default().integer(1, u64::MAX).0, [8, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1]);
         let record = scalars(1.5, 3, &[("loss", 2.0)]);
         let data = [
             &[0x09, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 0x10, 3, 0x2a, 13, 0x0a, 11, 0x0a, 4][..],
             &b"loss"[..],
             &[0x15, 0, 0, 0, 0x40],
         ];
-        assert_eq!(record, frame(&data.concat()));
+        assert_eq!(record, frame_bytes(&data.concat()));
     }
 
     #[test]
