@@ -43,7 +43,7 @@ fn losses(config: &ModelConfig, activations: Activations, device: &Device) -> Ve
 fn twenty_training_steps_on_wgpu_give_the_cpus_losses() {
     let Some(device) = wgpu_device("training on wgpu") else { return };
     let glow: ModelConfig = GlowConfig { hidden: 16, ..tiny(8, 8, 3) }.into();
-    let realnvp: ModelConfig = tiny_realnvp(4, 4, 1).into();
+    let realnvp: ModelConfig = tiny_realnvp(8, 8, 3).into();
     for (config, activations) in
         [(glow.clone(), Activations::Stored), (glow, Activations::Constant), (realnvp, Activations::Constant)]
     {
