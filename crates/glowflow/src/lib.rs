@@ -31,6 +31,6 @@ pub use images::{Batch, FloatImages, ImageShape, Images, Pixels};
 pub use models::{
     Call, ClassLabels, CouplingKind, Dequantize, Evaluation, FlowModel, GlowConfig, InterpolationPath,
     LatentDistribution, LatentScale, Latents, Layout, ModelConfig, NamedDirection, NiceConfig, NicePrior, Noise,
-    ScaleKind, Verification,
+    RealNvpConfig, ScaleKind, Verification,
 };
 pub use train::{Checkpoint, Control, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary};

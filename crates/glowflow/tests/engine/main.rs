@@ -12,5 +12,6 @@ mod memory;
 mod models;
 mod nice;
 mod peak;
+mod realnvp;
 mod training;
 mod wgpu;
