@@ -136,7 +136,8 @@ fn gradients_are_the_same_bits_on_any_number_of_threads() {
 #[test]
 fn trained_weights_are_the_same_bits_on_any_number_of_threads() {
     let train = |model: &ModelConfig, start: &Network| {
-        let data = InMemory::new(images(IMAGES, model.image(), 5), None, None).unwrap();
+        let labels = model.classes().map(|classes| (0..IMAGES).map(|image| (image % classes) as u32).collect());
+        let data = InMemory::new(images(IMAGES, model.image(), 5), labels, None).unwrap();
         let mut network = start.clone();
         let options = TrainConfig { clip_norm: 0.1, batch_size: IMAGES, ema: Some(0.9), ..TrainConfig::default() };
         let optimizer = Optimizer::new(options.optimizer.clone());

@@ -9,7 +9,9 @@ use glowflow::flow::named_parameters;
 use glowflow::kernels::host::reads;
 use glowflow::layers::ActNorm;
 use glowflow::models::network::Network;
-use glowflow::train::{Activations, CheckpointConfig, Identity, Optimizer, Outcomes, Trainer, Weights};
+use glowflow::train::{
+    Activations, CheckpointConfig, Identity, Optimizer, OptimizerConfig, Outcomes, Trainer, Weights,
+};
 use glowflow::{
     Call, Control, Device, Error, FlowModel, GlowConfig, Layout, ModelConfig, Noise, Pixels, RealNvpConfig, RunData,
     TrainConfig, TrainEvent,
@@ -19,7 +21,7 @@ use crate::common::{
     cpu, glow, images, loaded, realnvp, relative_error, scale_up, tiny, tiny_realnvp, values, wgpu_device,
 };
 
-fn losses(config: &ModelConfig, activations: Activations, device: &Device) -> Vec<f64> {
+fn losses(config: &ModelConfig, activations: Activations, learning_rate: f64, device: &Device) -> Vec<f64> {
     let model = FlowModel::create(config.clone(), device).unwrap();
     let labels = config.classes().map(|classes| (0..64).map(|image| image % classes as u32).collect());
     let data = Arc::new(InMemory::new(images(64, config.image(), 1), labels, None).unwrap());
@@ -29,6 +31,7 @@ fn losses(config: &ModelConfig, activations: Activations, device: &Device) -> Ve
         init_images: 16,
         warmup: 5,
         activations: Some(activations),
+        optimizer: OptimizerConfig { learning_rate, ..OptimizerConfig::default() },
         ..TrainConfig::default()
     };
     let mut losses = Vec::new();
@@ -48,17 +51,18 @@ fn twenty_training_steps_on_wgpu_give_the_cpus_losses() {
     let config = GlowConfig { hidden: 16, ..tiny(8, 8, 3) };
     let other = |layout| GlowConfig { layout, ..config.clone() };
     let conditional = GlowConfig { classes: Some(4), ..config.clone() };
-    for (config, activations) in [
+    let cases: [(ModelConfig, Activations); 6] = [
         (tiny_realnvp(8, 8, 3).into(), Activations::Constant),
         (config.clone().into(), Activations::Stored),
         (config.clone().into(), Activations::Constant),
         (other(Layout::Rosinality).into(), Activations::Constant),
-        (other(Layout::Chaiyujin).into(), Activations::Constant),
-        (other(Layout::Normflows).into(), Activations::Constant),
         (GlowConfig { layout: Layout::Normflows, ..conditional.clone() }.into(), Activations::Stored),
         (GlowConfig { classifier_weight: 0.1, ..conditional }.into(), Activations::Constant),
-    ] {
-        let (found, truth) = (losses(&config, activations, &device), losses(&config, activations, &cpu()));
+    ];
+    for (config, activations) in cases {
+        // What is not set from data has further to go.
+        let rate = if config.is_set_from_data() { 1e-3 } else { 1e-2 };
+        let [found, truth] = [&device, &cpu()].map(|device| losses(&config, activations, rate, device));
         assert_eq!((found.len(), truth.len()), (20, 20));
         assert!(truth[19] < truth[0] - 0.1, "it learns: {truth:?}");
         for (step, (found, truth)) in found.iter().zip(&truth).enumerate() {
