@@ -203,6 +203,28 @@ export function exportOnnx(
   options: { part: 'encode' | 'decode' | 'logProb' },
 ): Promise<void>
 
+export interface ImportReport {
+  readonly applied: readonly string[]
+  readonly missing: readonly { readonly name: string; readonly closest?: string }[]
+  readonly unused: readonly string[]
+}
+export function importPyTorch(
+  file: PathLike,
+  options: {
+    layout: 'rosinality' | 'y0ast' | 'chaiyujin' | 'normflows'
+    imageSize: number | readonly [height: number, width: number]
+    bits?: number
+    inputRange?: 'centred' | 'unit'
+    device?: DeviceLike
+    allowPartial?: boolean
+  },
+): Promise<{ model: FlowModel; report: ImportReport }>
+export function exportPyTorch(
+  model: import('glowflow').FlowModel,
+  file: PathLike,
+  options: { layout: 'rosinality' },
+): Promise<void>
+
 export interface Evaluation {
   readonly bitsPerDim: number
   readonly standardError: number

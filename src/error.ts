@@ -30,7 +30,7 @@ export type GlowErrorCode =
   | 'ERR_GLOW_LOCKED'
   /** The model has not seen data yet: call `initialize` or `train` first. */
   | 'ERR_GLOW_NOT_INITIALIZED'
-  /** A file of weights that do not fit the model; `path`, `reason`. */
+  /** A file of weights that do not fit; `path`, `reason`, and `report`, an `ImportReport`, where an import misses some. */
   | 'ERR_GLOW_WEIGHTS'
   /** A call that changes a model in training. */
   | 'ERR_GLOW_BUSY'

@@ -19,6 +19,13 @@ export interface OnnxOptions {
 }
 const onnxRules: Rules<OnnxOptions> = { part: is.required(is.oneOf('encode', 'decode', 'logProb')) }
 
+/** How another project keeps a model. */
+export interface PyTorchOptions {
+  /** rosinality/glow-pytorch. */
+  layout: 'rosinality'
+}
+const pyTorchRules: Rules<PyTorchOptions> = { layout: is.required(is.oneOf('rosinality')) }
+
 const modelRule: Rule = { expected: 'a FlowModel', accepts: (value) => value instanceof FlowModel }
 
 /**
@@ -40,4 +47,19 @@ export async function exportOnnx(model: FlowModel, file: PathLike, options: Onnx
   checkOne('file', file, is.path)
   check(options, onnxRules)
   await model.exportOnnx(toPath(file), options.part)
+}
+
+/**
+ * A model's weights as the `state_dict` of another project's model, in a file that `torch.load` reads, also with
+ * `weights_only=True`. It is written beside and renamed. rosinality/glow-pytorch holds models that were imported in its layout,
+ * and those only: its convolutions see ones around the image where those of other layouts see zeros.
+ *
+ * @throws `ERR_GLOW_OPTION` for the option that keeps the model from being held, with the reason, `ERR_GLOW_IO` where the system
+ * refuses, `ERR_GLOW_FILE` for weights above 4 GB, `ERR_GLOW_DISPOSED`.
+ */
+export async function exportPyTorch(model: FlowModel, file: PathLike, options: PyTorchOptions): Promise<void> {
+  checkOne('model', model, modelRule)
+  checkOne('file', file, is.path)
+  check(options, pyTorchRules)
+  await model.exportRosinality(toPath(file))
 }

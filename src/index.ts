@@ -23,9 +23,16 @@ export { type AnyDataset, type Dataset, imagesInMemory, type LabelledImages, typ
 export { type Device, type DeviceInfo, type DeviceLike, type DeviceName, listDevices, openDevice } from './device.js'
 export { type Direction, directionFromJSON, type DirectionJson, loadDirections, saveDirections } from './direction.js'
 export { GlowError, type GlowErrorCode, type OptionProblem } from './error.js'
-export { exportOnnx, type OnnxOptions, type OnnxPart } from './export.js'
+export { exportOnnx, exportPyTorch, type OnnxOptions, type OnnxPart, type PyTorchOptions } from './export.js'
 export { celebA, cifar10, type DatasetOptions, idxFiles, imageFolder, readImages } from './files.js'
 export type { FloatImages, Images } from './images.js'
+export {
+  type ImportedModel,
+  type ImportOptions,
+  importPyTorch,
+  type ImportReport,
+  type PyTorchLayout,
+} from './import.js'
 export type { Labelled } from './labels.js'
 export {
   addDirection,

@@ -286,6 +286,11 @@ export class FlowModel implements AsyncDisposable {
     await this.#call({}, {}, () => this.#native.exportOnnx(file, part))
   }
 
+  /** @internal */
+  async exportRosinality(file: string): Promise<void> {
+    await this.#call({}, {}, () => this.#native.exportRosinality(file))
+  }
+
   /** Stops a run under way and frees the device's memory. Later calls reject with `ERR_GLOW_DISPOSED`. */
   dispose(): Promise<void> {
     this.#disposal ??= this.#dispose()

@@ -97,19 +97,11 @@ export const figure3Command = () => {
     const settings = await readSettings(typed, [...model, ...train, ...data], undefined, under)
     const { train: images, heldOut } = await openBoth(settings.data ?? {})
     const permutations: Permutation[] = ['reverse', 'shuffle', 'conv1x1', ...(lu ? (['conv1x1-lu'] as const) : [])]
-    const { height, width, channels } = images
     const { evaluate, ...training } = settings.train ?? {}
     const every = evaluate?.every ?? Math.max(1, Math.ceil((training.steps ?? 0) / usualPoints))
     const places = order(permutations, seeds)
     const trials = places.map(({ coupling, permutation, seed }): Trial => {
-      const options: GlowOptions = {
-        imageSize: [height, width],
-        channels,
-        ...modelOptions(settings.model ?? {}, images),
-        coupling,
-        permutation,
-        seed,
-      }
+      const options: GlowOptions = { ...modelOptions(settings.model ?? {}, images), coupling, permutation, seed }
       return {
         name: `${coupling}-${permutation}-seed-${seed}`,
         title: `${coupling}, ${titles[permutation]}, seed ${seed}`,

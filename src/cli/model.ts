@@ -26,6 +26,6 @@ export function labelsOf(
   typed: number | number[] | undefined,
   images?: Images & { readonly labels?: Uint32Array },
 ): { labels?: number | ArrayLike<number> } {
-  const labels = typed ?? (config.classes === undefined ? undefined : images?.labels)
+  const labels = typed ?? (!('classes' in config) ? undefined : images?.labels)
   return labels === undefined ? {} : { labels }
 }

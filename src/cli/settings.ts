@@ -23,8 +23,8 @@ export const formats = ['idx', 'cifar10', 'folder', 'celeba'] as const
 export type Format = (typeof formats)[number]
 
 type Within<T> = Partial<Omit<NonNullable<T>, 'data' | 'folder'>>
-/** Of each kind, none required. */
-type Loose<T> = T extends unknown ? Partial<T> : never
+/** Of each kind, none required; as many classes as the data have. */
+type Loose<T> = T extends { kind?: 'glow' } ? Partial<Omit<T, 'classes'>> & { classes?: number | 'auto' } : Partial<T>
 /** The training options that a file can hold. */
 export interface TrainSettings extends Omit<TrainOptions, 'signal' | 'folder' | 'evaluate' | 'checkpoint' | 'sample'> {
   folder?: string
@@ -34,7 +34,7 @@ export interface TrainSettings extends Omit<TrainOptions, 'signal' | 'folder' | 
 }
 
 export interface Settings {
-  model?: Loose<ModelOptions & { classes?: number | 'auto' }>
+  model?: Loose<ModelOptions>
   train?: TrainSettings
   data?: DataSettings
 }
@@ -77,7 +77,10 @@ export const sections: { readonly [Section in keyof Required<Settings>]: Rules }
 }
 
 /** Those of the model that settings name. */
-export const modelSection = (model: unknown): Rules => loosely(rulesFor(model))
+export function modelSection(model: unknown): Rules {
+  const rules = rulesFor(model)
+  return loosely({ ...rules, ...(rules['classes'] && { classes }) })
+}
 
 /** One sentence about each setting. Where a default differs by kind, Glow's comes first. */
 export const about: Readonly<Record<string, string>> = {

@@ -136,13 +136,8 @@ async function start(
   if (await exists(join(folder, settingsFile)))
     throw usageError(`${folder} holds a run already: go on with --resume, or name another folder with --out`)
   const { train, heldOut } = await openParts(settings.data ?? {})
-  const { height, width, channels } = train
   const options = toOptions(settings, folder, heldOut)
-  const model = await createModel({
-    imageSize: [height, width],
-    channels,
-    ...modelOptions(settings.model ?? {}, train),
-  })
+  const model = await createModel(modelOptions(settings.model ?? {}, train))
   note(`${titles[model.config.kind]} of ${model.parameterCount} weights on ${model.device.label}, into ${folder}`)
   return follow(model, model.train(train, options), settings, folder, options)
 }

@@ -15,6 +15,7 @@ mod data;
 mod device;
 mod direction;
 mod error;
+mod exchange;
 mod files;
 mod images;
 mod latents;

@@ -357,6 +357,13 @@ impl Model {
         spawn(env, move || model.export_onnx(&file, part), |_, ()| Ok(()))
     }
 
+    /// Writes the weights as rosinality/glow-pytorch saves them.
+    #[napi]
+    pub fn export_rosinality<'env>(&self, env: &'env Env, file: String) -> napi::Result<PromiseRaw<'env, ()>> {
+        let (model, file) = (self.inner.clone(), PathBuf::from(file));
+        spawn(env, move || model.export_rosinality(&file), |_, ()| Ok(()))
+    }
+
     /// Frees the device's memory.
     #[napi]
     pub fn dispose<'env>(&self, env: &'env Env) -> napi::Result<PromiseRaw<'env, ()>> {

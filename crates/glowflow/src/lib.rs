@@ -31,6 +31,7 @@ pub use images::{Batch, FloatImages, ImageShape, Images, Pixels};
 pub use models::{
     Call, ClassLabels, CouplingKind, Dequantize, Evaluation, FlowModel, GlowConfig, InterpolationPath,
     LatentDistribution, LatentScale, Latents, Layout, ModelConfig, NamedDirection, NiceConfig, NicePrior, Noise,
-    ScaleKind, Verification,
+    RealNvpConfig, ScaleKind, Verification,
 };
+pub use store::pytorch::{ImportOptions, InputRange};
 pub use train::{Checkpoint, Control, RunData, StepEnd, TrainConfig, TrainEvent, TrainSummary};

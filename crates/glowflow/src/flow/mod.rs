@@ -8,6 +8,7 @@ mod fixed;
 mod gradients;
 mod link;
 mod path;
+mod penalty;
 mod per_example;
 mod statistics;
 
@@ -15,8 +16,9 @@ pub use fixed::Fixed;
 pub use gradients::{Gradients, NamedParameter, named_parameters};
 pub use link::{Link, Saved};
 pub use path::ModulePath;
+pub use penalty::{Penalised, add_penalties};
 pub use per_example::{accumulator, sum_per_example, zeros_per_example};
-pub use statistics::{Mode, RunningAverage, Statistics, move_running_averages};
+pub use statistics::{Mode, RunningAverage, Seen, Statistics, move_running_averages};
 
 use burn::module::Module;
 use burn::tensor::Tensor;

@@ -39,6 +39,15 @@ impl ModulePath {
 
     /// Whether the parameter is stepped along a gradient; a running average or a [`Fixed`](super::Fixed) is not.
     pub fn is_trained(&self) -> bool {
-        self.containers.last().is_none_or(|container| !UNTRAINED.contains(&container.as_str()))
+        !UNTRAINED.iter().any(|container| self.is_in(container))
+    }
+
+    /// Whether the loss has a penalty of the parameter's squares.
+    pub fn is_penalised(&self) -> bool {
+        self.is_in("Struct:Penalised")
+    }
+
+    fn is_in(&self, container: &str) -> bool {
+        self.containers.last().is_some_and(|last| last == container)
     }
 }

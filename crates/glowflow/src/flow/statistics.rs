@@ -41,6 +41,33 @@ impl Statistics {
     }
 }
 
+/// What the batch normalisations of one pass divide by.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// Running averages.
+    Running,
+    /// The batch at hand: its statistics are taken from here, and put here where they are not known yet.
+    Batch(Statistics),
+}
+
+impl Seen {
+    /// Of a pass in this mode, given what is known of the batch.
+    pub fn new(mode: Mode, known: Statistics) -> Self {
+        match mode {
+            Mode::Training => Self::Batch(known),
+            Mode::Evaluation => Self::Running,
+        }
+    }
+
+    /// What the pass has seen of its batch.
+    pub fn into_statistics(self) -> Statistics {
+        match self {
+            Self::Running => Statistics::default(),
+            Self::Batch(statistics) => statistics,
+        }
+    }
+}
+
 /// A mean over steps, `r + rate (seen - r)`: a parameter of the file that no gradient steps.
 #[derive(Module, Debug)]
 pub struct RunningAverage {

@@ -18,6 +18,11 @@ pub enum Rearrange {
     Tile([usize; 3]),
     /// The channels from the last to the first; undoes itself.
     Reverse,
+    /// `[batch, 2h, 2w, c]` to `[batch, h, w, 4c]`; output channel `place * c + channel`, where the pixels (0, 0),
+    /// (1, 1), (0, 1), (1, 0) of each block have the places 0 to 3: a split leaves a diagonal of each block.
+    ///
+    /// Dinh, Sohl-Dickstein & Bengio 2017, section 3.6; the order is that of its code.
+    OrderedSqueeze,
 }
 
 impl Rearrange {
@@ -28,6 +33,7 @@ impl Rearrange {
             Self::Unsqueeze => unsqueeze(x),
             Self::Tile(shape) => tile(x, shape),
             Self::Reverse => x.flip([3]),
+            Self::OrderedSqueeze => ordered_squeeze(x),
         }
     }
 
@@ -38,6 +44,7 @@ impl Rearrange {
             Self::Unsqueeze => squeeze(z),
             Self::Tile(shape) => untile(z, shape),
             Self::Reverse => z.flip([3]),
+            Self::OrderedSqueeze => ordered_unsqueeze(z),
         }
     }
 }
@@ -70,4 +77,23 @@ fn tile(x: Tensor<4>, [height, width, channels]: [usize; 3]) -> Tensor<4> {
 fn untile(z: Tensor<4>, [height, width, channels]: [usize; 3]) -> Tensor<4> {
     let ([batch, ..], dims) = (z.dims(), height * width * channels);
     z.reshape([batch, 2, dims / 2]).swap_dims(1, 2).reshape([batch, height, width, channels])
+}
+
+fn ordered_squeeze(x: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = x.dims();
+    let blocks = x.reshape([batch, height / 2, 2, width / 2, 2, channels]);
+    let pixel = |row, column| {
+        let pixel = blocks.clone().narrow(2, row, 1).narrow(4, column, 1);
+        pixel.reshape([batch, height / 2, width / 2, channels])
+    };
+    Tensor::cat(vec![pixel(0, 0), pixel(1, 1), pixel(0, 1), pixel(1, 0)], 3)
+}
+
+fn ordered_unsqueeze(z: Tensor<4>) -> Tensor<4> {
+    let [batch, height, width, channels] = z.dims();
+    let shape = [batch, height, 1, width, 1, channels / 4];
+    let pixel = |place: usize| z.clone().narrow(3, place * channels / 4, channels / 4).reshape(shape);
+    let top = Tensor::cat(vec![pixel(0), pixel(2)], 4);
+    let bottom = Tensor::cat(vec![pixel(3), pixel(1)], 4);
+    Tensor::cat(vec![top, bottom], 2).reshape([batch, 2 * height, 2 * width, channels / 4])
 }

@@ -82,7 +82,7 @@ pub(crate) fn check_bytes(what: &str, needed: u64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::{CouplingKind, GlowConfig, NiceConfig};
+    use super::super::config::{CouplingKind, GlowConfig, NiceConfig, RealNvpConfig};
     use super::*;
     use crate::images::ImageShape;
 
@@ -116,6 +116,19 @@ mod tests {
             parameter_count(&GlowConfig { classifier_weight: 0.01, ..config }.into())
         };
         assert_eq!((of(32, 10), of(48, 1000)), (38_397_320, 57_695_876));
+    }
+
+    #[test]
+    fn counts_of_realnvp_are_those_of_the_original_models() {
+        let count = |size: usize, levels: usize, hidden: usize, blocks: usize| {
+            let image = ImageShape { height: size, width: size, channels: 3 };
+            parameter_count(&RealNvpConfig { image, levels, hidden, blocks, ..RealNvpConfig::default() }.into())
+        };
+        assert_eq!(count(32, 4, 32, 2), 23_965_127);
+        assert_eq!(count(32, 4, 32, 4), 46_220_359);
+        assert_eq!(count(64, 5, 32, 2), 96_363_237);
+        assert_eq!(count(64, 5, 32, 4), 185_898_341);
+        assert_eq!(parameter_count(&RealNvpConfig::default().into()), 19_609_545);
     }
 
     #[test]

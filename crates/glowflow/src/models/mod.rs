@@ -15,11 +15,12 @@ mod likelihood;
 pub mod memory;
 pub mod network;
 pub mod nice;
+pub mod realnvp;
 pub mod self_check;
 pub mod structure;
 mod verify;
 
-pub use config::{CouplingKind, GlowConfig, Layout, ModelConfig, NiceConfig, NicePrior, ScaleKind};
+pub use config::{CouplingKind, GlowConfig, Layout, ModelConfig, NiceConfig, NicePrior, RealNvpConfig, ScaleKind};
 pub(crate) use dequantize::training_batch;
 pub use dequantize::{Dequantize, Noise};
 pub use direction::NamedDirection;

@@ -7,6 +7,7 @@ use super::chain::Chain;
 use super::config::ModelConfig;
 use super::glow::Glow;
 use super::nice::Nice;
+use super::realnvp::RealNvp;
 use crate::error::Result;
 use crate::flow::Mode;
 
@@ -17,6 +18,8 @@ pub enum Network {
     Glow(Glow),
     /// Dinh, Krueger & Bengio 2015.
     Nice(Nice),
+    /// Dinh, Sohl-Dickstein & Bengio 2017.
+    RealNvp(RealNvp),
 }
 
 impl Network {
@@ -25,6 +28,7 @@ impl Network {
         match config {
             ModelConfig::Glow(config) => Self::Glow(Glow::new(config, device)),
             ModelConfig::Nice(config) => Self::Nice(Nice::new(config, device)),
+            ModelConfig::RealNvp(config) => Self::RealNvp(RealNvp::new(config, device)),
         }
     }
 
@@ -38,6 +42,7 @@ impl Network {
         match self {
             Self::Glow(glow) => glow.initialize(parts),
             Self::Nice(nice) => nice.initialize(parts),
+            Self::RealNvp(_) => Ok(()),
         }
     }
 
@@ -50,6 +55,7 @@ impl Network {
         match (self, config) {
             (Self::Glow(glow), ModelConfig::Glow(config)) => glow.chain(config, mode),
             (Self::Nice(nice), ModelConfig::Nice(config)) => nice.chain(config, mode),
+            (Self::RealNvp(realnvp), ModelConfig::RealNvp(config)) => realnvp.chain(config, mode),
             _ => panic!("the config of another model"),
         }
     }

@@ -1,6 +1,7 @@
 //! The layers of a model, known before any is made.
 
-use super::config::{GlowConfig, ModelConfig, NiceConfig};
+use super::config::{GlowConfig, ModelConfig, NiceConfig, RealNvpConfig};
+use super::realnvp::{keeps_first, parities};
 use crate::layers::PermutationKind;
 
 /// A layer of a model.
@@ -31,6 +32,7 @@ pub struct Held {
 pub fn layers(config: &ModelConfig) -> Vec<LayerInfo> {
     match config {
         ModelConfig::Glow(config) => glow_layers(config),
+        ModelConfig::RealNvp(config) => realnvp_layers(config),
         ModelConfig::Nice(config) => nice_layers(config),
     }
 }
@@ -76,6 +78,84 @@ fn glow_layers(config: &GlowConfig) -> Vec<LayerInfo> {
     let top = config.top();
     add("top".into(), top.shape, top.parameters() as u64, nothing);
     layers
+}
+
+fn realnvp_layers(config: &RealNvpConfig) -> Vec<LayerInfo> {
+    let mut layers = Vec::new();
+    let mut add = |path: String, shape: [usize; 3], (parameters, held): (u64, Held)| {
+        layers.push(LayerInfo { path, shape, parameters, held });
+    };
+    let nothing = (0, Held::default());
+    let image = config.image.dims() as u64;
+    add("logit".into(), config.level_shape(0), (0, Held { stored: image, input: image, working: 4 * image }));
+    for level in 0..config.levels {
+        let shape = config.level_shape(level);
+        let [height, width, channels] = shape;
+        let coupling = RealNvpCoupling {
+            pixels: (height * width) as u64,
+            layer: channels as u64,
+            changed: channels as u64,
+            mask: 1,
+            hidden: config.level_hidden(level) as u64,
+            blocks: config.blocks as u64,
+        };
+        for k in 0..parities(config, level).len() {
+            add(format!("levels.{level}.masked.{k}"), shape, coupling.info());
+        }
+        if config.is_last(level) {
+            add("top".into(), shape, nothing);
+            continue;
+        }
+        let squeezed = [height / 2, width / 2, 4 * channels];
+        add(format!("levels.{level}.squeeze"), squeezed, nothing);
+        let coupling = RealNvpCoupling {
+            pixels: coupling.pixels / 4,
+            layer: 4 * coupling.layer,
+            changed: 2 * coupling.changed,
+            mask: 0,
+            hidden: 2 * coupling.hidden,
+            ..coupling
+        };
+        for k in 0..keeps_first(config, level).len() {
+            add(format!("levels.{level}.channel.{k}"), squeezed, coupling.info());
+        }
+        add(format!("levels.{level}.unsqueeze"), shape, nothing);
+        add(format!("levels.{level}.orderedSqueeze"), squeezed, nothing);
+        add(format!("levels.{level}.split"), config.level_shape(level + 1), nothing);
+    }
+    layers
+}
+
+/// Sizes of a coupling of RealNVP: pixels of an image, channels of the layer, of its changed part, of the mask that the
+/// net sees and inside the net.
+#[derive(Clone, Copy)]
+struct RealNvpCoupling {
+    pixels: u64,
+    layer: u64,
+    changed: u64,
+    mask: u64,
+    hidden: u64,
+    blocks: u64,
+}
+
+impl RealNvpCoupling {
+    /// Trained numbers and what a step holds.
+    fn info(self) -> (u64, Held) {
+        let Self { pixels, layer, changed, mask, hidden, blocks } = self;
+        let (inputs, outputs) = (2 * changed + mask, 2 * changed);
+        let conv = |inputs: u64, outputs: u64, rows: u64| inputs * outputs + rows * outputs;
+        let first = conv(9 * inputs, hidden, 1) + conv(hidden, hidden, 2);
+        // Each block: a bias for each of two norms, two 3x3 convolutions, a 1x1.
+        let block = 2 * hidden + conv(9 * hidden, hidden, 0) + conv(9 * hidden, hidden, 2) + conv(hidden, hidden, 2);
+        let last = hidden + conv(hidden, outputs, 2);
+        // The input, the net's output, the first convolution's and the skips' sum, two of each block.
+        let stored = pixels * (layer + outputs + (2 + 2 * blocks) * hidden);
+        // Besides: what a convolution reads, its gradients, and a norm on its way.
+        let working = stored + pixels * (4 * layer + 8 * hidden);
+        // A bias for each channel of the net's input norm, and the scale.
+        let parameters = changed + 1 + first + blocks * block + last;
+        (parameters, Held { stored, input: pixels * layer, working })
+    }
 }
 
 fn nice_layers(config: &NiceConfig) -> Vec<LayerInfo> {

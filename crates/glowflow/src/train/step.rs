@@ -14,7 +14,9 @@ use super::optimizer::{Optimizer, move_average};
 use super::reducer::Reducer;
 use crate::data::PrefetchedBatch;
 use crate::error::{Error, Result};
-use crate::flow::{Gradients, Mode, NamedParameter, Statistics, move_running_averages, named_parameters};
+use crate::flow::{
+    Gradients, Mode, NamedParameter, Statistics, add_penalties, move_running_averages, named_parameters,
+};
 use crate::kernels::adam::Clip;
 use crate::kernels::host::read;
 use crate::kernels::{self, reduce};
@@ -158,6 +160,7 @@ impl Trainer {
         let mut gradients = std::mem::take(&mut self.gradients);
         let mut batches = std::mem::take(&mut self.batches);
         self.reducer.reduce(&mut gradients)?;
+        add_penalties(weights.network, &mut gradients);
         let found: Vec<Tensor<1>> =
             named_parameters(weights.network).iter().filter_map(|p| gradients.get(p.id).cloned()).collect();
         let (norm, clip) = if kernels::is_cpu(device) {

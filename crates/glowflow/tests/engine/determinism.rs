@@ -8,28 +8,34 @@ use glowflow::models::chain::Chain;
 use glowflow::models::network::Network;
 use glowflow::priors::Labels;
 use glowflow::train::{Activations, Identity, Optimizer, Trainer, Weights};
-use glowflow::{GlowConfig, Layout, TrainConfig};
+use glowflow::{GlowConfig, Layout, ModelConfig, RealNvpConfig, TrainConfig};
 use rayon::ThreadPoolBuilder;
 
-use crate::common::{chain, glow, images, labels, scaled, tiny, values};
+use crate::common::{everything, glow, images, labels, realnvp, scaled, tiny, tiny_realnvp, values};
 
 const IMAGES: usize = 7;
 
 /// Large enough for kernels to share out among threads; widths that are no multiple of a vector's.
-fn config() -> GlowConfig {
-    GlowConfig { hidden: 72, edge_bias: true, ..tiny(16, 16, 3) }
-}
-
-/// [`config`], and what other layouts and classes add to it.
-fn configs() -> Vec<GlowConfig> {
+fn models() -> Vec<(ModelConfig, Network)> {
     let small = GlowConfig { hidden: 24, ..tiny(8, 8, 3) };
-    vec![
-        config(),
+    let glows = [
+        GlowConfig { hidden: 72, edge_bias: true, ..tiny(16, 16, 3) },
         GlowConfig { layout: Layout::Rosinality, ..small.clone() },
         GlowConfig { layout: Layout::Normflows, ..small.clone() },
         GlowConfig { layout: Layout::Normflows, classes: Some(3), ..small.clone() },
         GlowConfig { classes: Some(3), classifier_weight: 0.1, ..small },
-    ]
+    ];
+    let mut models: Vec<(ModelConfig, Network)> = glows
+        .into_iter()
+        .map(|config| {
+            let network = Network::Glow(glow(&config, 0.02));
+            (config.into(), network)
+        })
+        .collect();
+    let config = RealNvpConfig { hidden: 19, ..tiny_realnvp(16, 16, 3) };
+    let network = Network::RealNvp(realnvp(&config, 0.02));
+    models.push((config.into(), network));
+    models
 }
 
 /// What `work` returns on each number of threads.
@@ -49,14 +55,19 @@ fn cpu_paths() -> impl Iterator<Item = Path> {
     paths.into_iter()
 }
 
+/// Every model by every path.
+fn cases() -> impl Iterator<Item = ((ModelConfig, Network), Path)> {
+    models().into_iter().flat_map(|model| cpu_paths().map(move |path| (model.clone(), path)))
+}
+
 /// Each image's latents, log-probability and decoded pixels, with so many images at once.
-fn run(config: &GlowConfig, chain: &Chain, x: &Tensor<4>, batch: usize) -> Vec<[Vec<f64>; 3]> {
+fn run(config: &ModelConfig, chain: &Chain, x: &Tensor<4>, batch: usize) -> Vec<[Vec<f64>; 3]> {
     let [_, height, width, channels] = x.dims();
     let mut found = Vec::new();
     for start in (0..IMAGES).step_by(batch) {
         let count = batch.min(IMAGES - start);
         let part = x.clone().slice([start..start + count, 0..height, 0..width, 0..channels]);
-        let labels = config.classes.map(|classes| {
+        let labels = config.classes().map(|classes| {
             let labels: Vec<u32> = (start..start + count).map(|image| (image % classes) as u32).collect();
             Labels::new(&labels, classes, &BurnDevice::flex())
         });
@@ -74,16 +85,12 @@ fn run(config: &GlowConfig, chain: &Chain, x: &Tensor<4>, batch: usize) -> Vec<[
 
 #[test]
 fn an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
-    configs().iter().for_each(same_bits_in_any_batch);
-}
-
-fn same_bits_in_any_batch(config: &GlowConfig) {
-    let chain = chain(config, &glow(config, 0.02));
-    let x = scaled(&images(IMAGES, config.image, 5));
-    for path in cpu_paths() {
-        let alone = force(path, || run(config, &chain, &x, 1));
+    for ((config, network), path) in cases() {
+        let chain = network.chain(&config, Mode::Evaluation);
+        let x = scaled(&images(IMAGES, config.image(), 5));
+        let alone = force(path, || run(&config, &chain, &x, 1));
         for batch in [1, 2, 5, 7] {
-            for (threads, found) in on_threads(path, || run(config, &chain, &x, batch)).into_iter().enumerate() {
+            for (threads, found) in on_threads(path, || run(&config, &chain, &x, batch)).into_iter().enumerate() {
                 for (image, (found, alone)) in found.iter().zip(&alone).enumerate() {
                     for (what, (found, alone)) in ["latents", "log_prob", "pixels"].iter().zip(found.iter().zip(alone))
                     {
@@ -101,21 +108,18 @@ fn same_bits_in_any_batch(config: &GlowConfig) {
 
 #[test]
 fn gradients_are_the_same_bits_on_any_number_of_threads() {
-    configs().iter().for_each(same_gradients);
-}
-
-fn same_gradients(config: &GlowConfig) {
-    let glow = glow(config, 0.02);
-    let x = scaled(&images(IMAGES, config.image, 5));
     let cotangent = Tensor::full([IMAGES], -0.01, &BurnDevice::flex());
-    for path in cpu_paths() {
+    for ((config, network), path) in cases() {
+        let x = scaled(&images(IMAGES, config.image(), 5));
         for activations in [Activations::Stored, Activations::Inputs, Activations::Constant] {
             let found = on_threads(path, || {
-                let chain = glow.chain(config, Mode::Training);
+                let chain = network.chain(&config, Mode::Training);
                 let mut gradients = Gradients::default();
-                let tape = chain.forward(x.clone(), labels(config, IMAGES, &BurnDevice::flex()), activations).unwrap();
+                let tape = chain
+                    .forward(x.clone(), labels(config.classes(), IMAGES, &BurnDevice::flex()), activations)
+                    .unwrap();
                 chain.backward(tape, &cotangent, &mut gradients).unwrap();
-                let parameters = named_parameters(&glow);
+                let parameters = named_parameters(&network);
                 let of = |parameter: &glowflow::flow::NamedParameter| gradients.get(parameter.id).cloned().map(values);
                 parameters.iter().map(|parameter| (parameter.name.clone(), of(parameter))).collect::<Vec<_>>()
             });
@@ -131,15 +135,13 @@ fn same_gradients(config: &GlowConfig) {
 
 #[test]
 fn trained_weights_are_the_same_bits_on_any_number_of_threads() {
-    let config = config();
-    let data = InMemory::new(images(IMAGES, config.image, 5), None, None).unwrap();
-    let start = Network::Glow(glow(&config, 0.02));
-    let model = config.clone().into();
-    let train = || {
+    let train = |model: &ModelConfig, start: &Network| {
+        let labels = model.classes().map(|classes| (0..IMAGES).map(|image| (image % classes) as u32).collect());
+        let data = InMemory::new(images(IMAGES, model.image(), 5), labels, None).unwrap();
         let mut network = start.clone();
         let options = TrainConfig { clip_norm: 0.1, batch_size: IMAGES, ema: Some(0.9), ..TrainConfig::default() };
         let optimizer = Optimizer::new(options.optimizer.clone());
-        let mut trainer = Trainer::new(&options, &model, Activations::Constant, optimizer, Box::new(Identity));
+        let mut trainer = Trainer::new(&options, model, Activations::Constant, optimizer, Box::new(Identity));
         let mut average = Some(start.clone());
         let device = BurnDevice::flex();
         let mut found = Vec::new();
@@ -151,12 +153,12 @@ fn trained_weights_are_the_same_bits_on_any_number_of_threads() {
             let outcome = trainer.outcomes(&network, true, &device).unwrap().found[0];
             found.push(vec![outcome.loss, outcome.gradient_norm, f64::from(outcome.rebuild_error.unwrap_or(0.0))]);
         }
-        found.extend(named_parameters(&average).into_iter().map(|parameter| values(parameter.values)));
-        found.extend(named_parameters(&network).into_iter().map(|parameter| values(parameter.values)));
+        found.extend(everything(&average));
+        found.extend(everything(&network));
         found
     };
-    for path in cpu_paths() {
-        let found = on_threads(path, train);
+    for ((config, network), path) in cases() {
+        let found = on_threads(path, || train(&config, &network));
         assert!(found.iter().all(|other| *other == found[0]), "{path:?}");
     }
 }

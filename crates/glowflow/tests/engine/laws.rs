@@ -1,5 +1,6 @@
 //! The laws that every layer obeys, on every way to compute it: the inverse undoes the forward pass, the log-det is the
-//! true Jacobian's, and the backward pass, rebuilding or not, is autodiff's. A new layer is one line in [`cases`].
+//! true Jacobian's, and the backward pass, rebuilding or not, is autodiff's: where a layer normalises by batches also in
+//! training, whose gradient goes through their statistics. A new layer is one line in [`cases`].
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device as BurnDevice, FloatDType, Gradients as TapeGradients, Tensor, TensorData};
@@ -7,13 +8,13 @@ use glowflow::flow::{Cotangent, Gradients, Invertible, Layer, Mode, ModulePath, 
 use glowflow::kernels::coupling::Kind;
 use glowflow::kernels::{Path, available_paths, force};
 use glowflow::layers::{
-    ActNorm, AdditiveCoupling, Coupling, CouplingConfig, Mix, Permutation, PermutationKind, ScaleForm, Scaling,
-    StepConfig, Whitening, WhiteningKind,
+    ActNorm, AdditiveCoupling, ChannelCouplingConfig, Coupling, CouplingConfig, Logit, MaskedCouplingConfig, Mix,
+    Permutation, PermutationKind, ScaleForm, Scaling, StepConfig, Whitening, WhiteningKind,
 };
 use glowflow::nets::{MlpConfig, NetForm, Padding};
 use nalgebra::DMatrix;
 
-use crate::common::{double, normal, perturbed, relative_error, values, wgpu_device};
+use crate::common::{double, normal, perturbed, relative_error, relative_error_of, values, wgpu_device};
 
 const INVERSE_TOLERANCE: f64 = 1e-4;
 const VALUE_TOLERANCE: f64 = 1e-4;
@@ -24,16 +25,32 @@ const JACOBIAN_DIMS: usize = 48;
 
 /// How a law looks at a layer, whatever its type.
 trait Laws {
-    fn check(&self, name: &str, shape: [usize; 4]);
-    fn check_on(&self, name: &str, shape: [usize; 4], device: &BurnDevice);
+    fn check(&self, name: &str, inputs: Inputs);
+    fn check_on(&self, name: &str, inputs: Inputs, device: &BurnDevice);
 }
 
-type Case = (String, Box<dyn Laws>, [usize; 4]);
+/// What a layer is tried with.
+#[derive(Clone, Copy)]
+struct Inputs {
+    shape: [usize; 4],
+    /// Standard deviation of the values: a logit has none for large ones.
+    deviation: f64,
+}
+
+impl From<[usize; 4]> for Inputs {
+    fn from(shape: [usize; 4]) -> Self {
+        Self { shape, deviation: 1.0 }
+    }
+}
+
+type Case = (String, Box<dyn Laws>, Inputs);
 
 fn cases() -> Vec<Case> {
     let device = BurnDevice::flex();
     let mut cases: Vec<Case> = Vec::new();
-    let mut case = |name: String, layer: Box<dyn Laws>, shape| cases.push((name, layer, shape));
+    let mut case = |name: String, layer: Box<dyn Laws>, inputs: Inputs| {
+        cases.push((format!("{name} {:?}", inputs.shape), layer, inputs));
+    };
     let kinds = [Kind::Additive, Kind::Sigmoid, Kind::Bounded];
     let permutations =
         [PermutationKind::Conv1x1Lu, PermutationKind::Conv1x1, PermutationKind::Shuffle, PermutationKind::Reverse];
@@ -46,18 +63,18 @@ fn cases() -> Vec<Case> {
             case(
                 format!("mix {kind:?}"),
                 Box::new(perturbed(mix(kind, shape[3], ScaleForm::ThirdOfLog), 0.1, 1)),
-                shape,
+                shape.into(),
             );
         }
         for scale in [ScaleForm::Log, ScaleForm::Linear] {
             let layer = perturbed(mix(kind, 12, scale), 0.1, 1);
-            case(format!("mix {kind:?} {scale:?}"), Box::new(layer), [2, 2, 2, 12]);
+            case(format!("mix {kind:?} {scale:?}"), Box::new(layer), [2, 2, 2, 12].into());
         }
     }
     // Scales of either sign, as rosinality's code may have come to.
     let mut negative = mix(PermutationKind::Conv1x1Lu, 4, ScaleForm::Linear);
     negative.actnorm.scale = negative.actnorm.scale.map(|scale| scale.map(|values| values.mul_scalar(-1.5)));
-    case("mix of negative scales".into(), Box::new(perturbed(negative, 0.1, 1)), [2, 2, 3, 4]);
+    case("mix of negative scales".into(), Box::new(perturbed(negative, 0.1, 1)), [2, 2, 3, 4].into());
     let coupling = |kind, [_, height, width, channels]: [usize; 4], hidden, form| CouplingConfig {
         kind,
         channels,
@@ -79,14 +96,14 @@ fn cases() -> Vec<Case> {
                 case(
                     format!("coupling {kind:?} edge {edge} hidden {hidden}"),
                     Box::new(perturbed(layer, 0.1, 2)),
-                    shape,
+                    shape.into(),
                 );
             }
         }
     }
     for (shape, hidden) in [([2, 8, 8, 12], 512), ([3, 3, 5, 12], 96)] {
         let layer = coupling(Kind::Sigmoid, shape, hidden, NetForm::of_paper(false)).init(3, 1, &device);
-        case(format!("coupling of width {hidden}"), Box::new(perturbed(layer, 0.02, 2)), shape);
+        case(format!("coupling of width {hidden}"), Box::new(perturbed(layer, 0.02, 2)), shape.into());
     }
     let plain = NetForm { hidden_scale: None, ..NetForm::of_paper(false) };
     for form in [
@@ -98,7 +115,7 @@ fn cases() -> Vec<Case> {
         for kind in [Kind::Additive, Kind::Sigmoid] {
             let shape = [3, 3, 4, 4];
             let layer = coupling(kind, shape, 33, form).init(3, 1, &device);
-            case(format!("coupling {kind:?} of {form:?}"), Box::new(perturbed(layer, 0.1, 2)), shape);
+            case(format!("coupling {kind:?} of {form:?}"), Box::new(perturbed(layer, 0.1, 2)), shape.into());
         }
     }
     for kind in kinds {
@@ -106,30 +123,44 @@ fn cases() -> Vec<Case> {
             let shape = [3, 2, 3, 8];
             let coupling = coupling(kind, shape, 12, NetForm::of_paper(true));
             let step = StepConfig { scale: ScaleForm::ThirdOfLog, permutation, coupling }.init(9, 0, &device);
-            case(format!("step {permutation:?} {kind:?}"), Box::new(perturbed(step, 0.1, 4)), shape);
+            case(format!("step {permutation:?} {kind:?}"), Box::new(perturbed(step, 0.1, 4)), shape.into());
         }
     }
     for (batch, half, hidden, layers) in [(1, 2, 7, 1), (3, 9, 33, 3), (5, 24, 16, 2), (150, 50, 130, 2)] {
         let net = MlpConfig { inputs: half, hidden, layers, outputs: half }.init(3, 1, &device);
         let layer = perturbed(AdditiveCoupling { net }, 0.2, 5);
-        case(format!("additive coupling, {layers} x {hidden}"), Box::new(layer), [batch, 1, 1, 2 * half]);
+        case(format!("additive coupling, {layers} x {hidden}"), Box::new(layer), [batch, 1, 1, 2 * half].into());
     }
     for dims in [2, 48, 130] {
-        case("scaling".into(), Box::new(perturbed(Scaling::new(dims, &device), 0.5, 6)), [3, 1, 1, dims]);
+        case("scaling".into(), Box::new(perturbed(Scaling::new(dims, &device), 0.5, 6)), [3, 1, 1, dims].into());
         for kind in [WhiteningKind::None, WhiteningKind::Approximate, WhiteningKind::Zca] {
             let mut layer = Whitening::new(kind, dims, &device);
             let spread = normal([1, 1, 1, dims], 7, &device).exp();
             layer.set_from(&[normal([2 * dims, 1, 1, dims], 8, &device) * spread], "layer").unwrap();
-            case(format!("whitening {kind:?}"), Box::new(layer), [4, 1, 1, dims]);
+            case(format!("whitening {kind:?}"), Box::new(layer), [4, 1, 1, dims].into());
         }
+    }
+    for shape in [[3, 2, 4, 3], [2, 1, 1, 1]] {
+        case("logit".into(), Box::<Logit>::default(), Inputs { shape, deviation: 0.12 });
+    }
+    for (shape, parity) in [([3, 4, 4, 3], 1), ([4, 3, 5, 2], 0), ([2, 8, 6, 6], 1)] {
+        let [_, height, width, channels] = shape;
+        let config = MaskedCouplingConfig { channels, size: [height, width], parity, hidden: 10, blocks: 2 };
+        let layer = perturbed(config.init(3, 1, &device), 0.1, 5);
+        case(format!("masked coupling of parity {parity}"), Box::new(layer), shape.into());
+    }
+    for (shape, keeps_first) in [([3, 2, 3, 8], true), ([5, 3, 4, 4], false), ([2, 4, 4, 12], true)] {
+        let config = ChannelCouplingConfig { channels: shape[3], keeps_first, hidden: 12, blocks: 2 };
+        let layer = perturbed(config.init(3, 1, &device), 0.1, 5);
+        case(format!("channel coupling that keeps the first half {keeps_first}"), Box::new(layer), shape.into());
     }
     cases
 }
 
 #[test]
 fn every_layer_obeys_the_laws_on_every_path_of_this_processor() {
-    for (name, layer, shape) in cases() {
-        layer.check(&format!("{name} {shape:?}"), shape);
+    for (name, layer, inputs) in cases() {
+        layer.check(&name, inputs);
     }
 }
 
@@ -139,8 +170,8 @@ fn every_layer_obeys_the_laws_on_wgpu() {
     let burn = device.burn().clone();
     device
         .run(move || {
-            for (name, layer, shape) in cases() {
-                layer.check_on(&format!("{name} {shape:?} on wgpu"), shape, &burn);
+            for (name, layer, inputs) in cases() {
+                layer.check_on(&format!("{name} on wgpu"), inputs, &burn);
             }
             Ok(())
         })
@@ -148,31 +179,40 @@ fn every_layer_obeys_the_laws_on_wgpu() {
 }
 
 impl<L: Layer> Laws for L {
-    fn check(&self, name: &str, shape: [usize; 4]) {
+    fn check(&self, name: &str, inputs: Inputs) {
         let device = BurnDevice::flex();
-        let truth = Truth::of(self, shape);
-        for path in available_paths() {
-            let name = format!("{name} by {path:?}");
-            force(path, || against(&truth, self, &name, shape, &device));
+        for truth in Truth::in_every_mode(self, inputs) {
+            for path in available_paths() {
+                let name = format!("{name} by {path:?}");
+                force(path, || against(&truth, self, &name, inputs, &device));
+            }
         }
-        if shape[1..].iter().product::<usize>() <= JACOBIAN_DIMS {
-            jacobian(self, name, shape);
+        if inputs.shape[1..].iter().product::<usize>() <= JACOBIAN_DIMS {
+            jacobian(self, name, inputs);
         }
     }
 
-    fn check_on(&self, name: &str, shape: [usize; 4], device: &BurnDevice) {
-        against(&Truth::of(self, shape), &self.clone().fork(device), name, shape, device);
+    fn check_on(&self, name: &str, inputs: Inputs, device: &BurnDevice) {
+        for truth in Truth::in_every_mode(self, inputs) {
+            against(&truth, &self.clone().fork(device), name, inputs, device);
+        }
     }
 }
 
-/// The layer's input and the cotangents of its outputs.
-fn inputs(shape: [usize; 4], device: &BurnDevice) -> (Tensor<4>, Cotangent) {
-    let cotangent = Cotangent { z: normal(shape, 12, device), log_det: normal([shape[0]], 13, device) };
-    (normal(shape, 11, device), cotangent)
+impl Inputs {
+    /// The layer's input and the cotangents of its outputs.
+    fn draw(self, device: &BurnDevice) -> (Tensor<4>, Cotangent) {
+        let Self { shape, deviation } = self;
+        let cotangent = Cotangent { z: normal(shape, 12, device), log_det: normal([shape[0]], 13, device) };
+        (normal(shape, 11, device).mul_scalar(deviation), cotangent)
+    }
 }
 
 /// Outputs and gradients by autodiff in f64.
 struct Truth {
+    mode: Mode,
+    /// Whether the layer normalises by the batch.
+    sees_batch: bool,
     z: Vec<f64>,
     log_det: Vec<f64>,
     dx: Vec<f64>,
@@ -180,19 +220,26 @@ struct Truth {
 }
 
 impl Truth {
-    fn of<L: Layer>(layer: &L, shape: [usize; 4]) -> Self {
+    /// In evaluation, and in training where that is another matter.
+    fn in_every_mode<L: Layer>(layer: &L, inputs: Inputs) -> Vec<Self> {
+        let all = [Mode::Evaluation, Mode::Training].map(|mode| Self::of(layer, inputs, mode));
+        all.into_iter().filter(|truth| truth.mode == Mode::Evaluation || truth.sees_batch).collect()
+    }
+
+    fn of<L: Layer>(layer: &L, inputs: Inputs, mode: Mode) -> Self {
         let plain = BurnDevice::flex();
         let layer = double(layer.clone()).fork(&plain.clone().autodiff()).train();
-        let (x, cotangent) = inputs(shape, &plain);
+        let (x, cotangent) = inputs.draw(&plain);
         let wide = |tensor: Tensor<4>| tensor.cast(FloatDType::F64).autodiff();
         let x = wide(x).require_grad();
-        let out = layer.prepare("layer", Mode::Evaluation).unwrap().forward(x.clone());
+        let out = layer.prepare("layer", mode).unwrap().forward(x.clone());
+        let sees_batch = !out.statistics.is_empty();
         let (z, log_det) = (values(out.z.clone().inner()), values(out.log_det.clone().inner()));
         let weights = cotangent.log_det.cast(FloatDType::F64).autodiff();
         let loss = (out.z * wide(cotangent.z)).sum() + (out.log_det * weights).sum();
         let tape = loss.backward();
         let dx = values(x.grad(&tape).expect("the input is tracked"));
-        Self { z, log_det, dx, gradients: by_autodiff(&layer, &tape) }
+        Self { mode, sees_batch, z, log_det, dx, gradients: by_autodiff(&layer, &tape) }
     }
 }
 
@@ -222,9 +269,10 @@ pub fn by_autodiff<M: Module>(module: &M, tape: &TapeGradients) -> Vec<Vec<f64>>
 }
 
 /// The layer on one device, by one path, against the truth.
-fn against<L: Layer>(truth: &Truth, layer: &L, name: &str, shape: [usize; 4], device: &BurnDevice) {
-    let (x, cotangent) = inputs(shape, device);
-    let prepared = layer.prepare("layer", Mode::Evaluation).unwrap();
+fn against<L: Layer>(truth: &Truth, layer: &L, name: &str, inputs: Inputs, device: &BurnDevice) {
+    let (x, cotangent) = inputs.draw(device);
+    let (mode, name) = (truth.mode, format!("{name} in {:?}", truth.mode));
+    let prepared = layer.prepare("layer", mode).unwrap();
     let out = prepared.forward(x.clone());
     let near = |what: &str, found: &[f64], truth: &[f64], tolerance: f64| {
         let error = relative_error(found, truth);
@@ -232,29 +280,42 @@ fn against<L: Layer>(truth: &Truth, layer: &L, name: &str, shape: [usize; 4], de
     };
     near("the output", &values(out.z.clone()), &truth.z, VALUE_TOLERANCE);
     near("the log-det", &values(out.log_det.clone()), &truth.log_det, VALUE_TOLERANCE);
-    near("the inverse", &values(prepared.inverse(out.z.clone()).unwrap()), &values(x.clone()), INVERSE_TOLERANCE);
+    if mode == Mode::Evaluation {
+        near("the inverse", &values(prepared.inverse(out.z.clone()).unwrap()), &values(x.clone()), INVERSE_TOLERANCE);
+    }
 
     let (again, saved) = prepared.forward_saving(x.clone());
     assert_eq!(values(again.z), values(out.z.clone()), "{name}: saving changes the output");
     for saved in [None, Some(saved)] {
         let how = if saved.is_some() { "saved" } else { "rebuilt" };
         let mut gradients = Gradients::default();
-        let back = prepared.backward(Output::new(out.z.clone()), saved, cotangent.clone(), &mut gradients).unwrap();
+        let output = Output { z: out.z.clone(), statistics: out.statistics.clone() };
+        let back = prepared.backward(output, saved, cotangent.clone(), &mut gradients).unwrap();
         near(&format!("the input, {how},"), &values(back.x), &values(x.clone()), INVERSE_TOLERANCE);
         near(&format!("the input's gradient, {how},"), &values(back.dx), &truth.dx, GRADIENT_TOLERANCE);
-        for (parameter, truth) in named_parameters(layer).iter().zip(&truth.gradients) {
+        let parameters = named_parameters(layer);
+        assert_eq!(parameters.len(), truth.gradients.len());
+        for (index, parameter) in parameters.iter().enumerate() {
             let found = gradients.get(parameter.id).map_or_else(Vec::new, |gradient| values(gradient.clone()));
-            near(&format!("the gradient of {}, {how},", parameter.name), &found, truth, GRADIENT_TOLERANCE);
+            let error = match mode {
+                Mode::Evaluation => relative_error(&found, &truth.gradients[index]),
+                Mode::Training => relative_error_of(index, &found, &truth.gradients),
+            };
+            assert!(
+                error < GRADIENT_TOLERANCE,
+                "{name}: the gradient of {}, {how}, is off by {error:e}",
+                parameter.name
+            );
         }
     }
 }
 
 /// The log-det against central differences of the whole map, in f64.
-fn jacobian<L: Layer>(layer: &L, name: &str, [_, height, width, channels]: [usize; 4]) {
+fn jacobian<L: Layer>(layer: &L, name: &str, Inputs { shape, deviation }: Inputs) {
     let device = BurnDevice::flex();
     let prepared = double(layer.clone()).prepare("layer", Mode::Evaluation).unwrap();
-    let shape = [1, height, width, channels];
-    let x = values(normal(shape, 21, &device));
+    let shape = [1, shape[1], shape[2], shape[3]];
+    let x = values(normal(shape, 21, &device).mul_scalar(deviation));
     let run = |x: &[f64]| {
         let data = TensorData::new(x.to_vec(), shape);
         prepared.forward(Tensor::from_data(data, (&device, burn::tensor::DType::F64)))

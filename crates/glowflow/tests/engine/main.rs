@@ -13,5 +13,6 @@ mod models;
 mod nice;
 mod peak;
 mod pytorch;
+mod realnvp;
 mod training;
 mod wgpu;

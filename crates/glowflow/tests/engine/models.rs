@@ -63,7 +63,7 @@ fn log_prob_is_the_noises_and_the_jacobians() {
         let run = |x: &[f64]| {
             let data = TensorData::new(x.to_vec(), [1, 4, 4, 1]);
             let (x, device) = (Tensor::from_data(data, (&BurnDevice::flex(), DType::F64)), BurnDevice::flex());
-            chain.encode(x, labels(&config, 1, &device).as_ref()).unwrap()
+            chain.encode(x, labels(config.classes, 1, &device).as_ref()).unwrap()
         };
         let noise_of = |x: &[f64]| run(x).latents.into_iter().flat_map(values).collect::<Vec<f64>>();
         let log_normal: f64 = noise_of(&x).iter().map(|z| -0.5 * (z * z + TAU.ln())).sum();
@@ -82,7 +82,7 @@ fn every_way_to_hold_activations_gives_autodiffs_gradients() {
         let cotangent = normal([3], 2, &plain);
         let tracked = double(glow.clone()).fork(&plain.clone().autodiff()).train();
         let wide = x.clone().cast(FloatDType::F64).autodiff().require_grad();
-        let known = labels(&config, 3, &plain.clone().autodiff());
+        let known = labels(config.classes, 3, &plain.clone().autodiff());
         let encoded = chain(&config, &tracked).encode(wide.clone(), known.as_ref()).unwrap();
         let objective = match (encoded.scores, known) {
             (Some(scores), Some(known)) => {
@@ -97,7 +97,7 @@ fn every_way_to_hold_activations_gives_autodiffs_gradients() {
 
         let chain = glow.chain(&config, Mode::Training);
         let found = WAYS.map(|way| {
-            let tape = chain.forward(x.clone(), labels(&config, 3, &plain), way).unwrap();
+            let tape = chain.forward(x.clone(), labels(config.classes, 3, &plain), way).unwrap();
             let mut found = Gradients::default();
             let back = chain.backward(tape, &cotangent, &mut found).unwrap();
             assert!(relative_error(&values(back.x), &values(x.clone())) < 1e-4, "{way:?}: the input");

@@ -9,23 +9,29 @@ use glowflow::flow::named_parameters;
 use glowflow::kernels::host::reads;
 use glowflow::layers::ActNorm;
 use glowflow::models::network::Network;
-use glowflow::train::{Activations, CheckpointConfig, Identity, Optimizer, Outcomes, Trainer, Weights};
+use glowflow::train::{
+    Activations, CheckpointConfig, Identity, Optimizer, OptimizerConfig, Outcomes, Trainer, Weights,
+};
 use glowflow::{
-    Call, Control, Device, Error, FlowModel, GlowConfig, Layout, Noise, Pixels, RunData, TrainConfig, TrainEvent,
+    Call, Control, Device, Error, FlowModel, GlowConfig, Layout, ModelConfig, Noise, Pixels, RealNvpConfig, RunData,
+    TrainConfig, TrainEvent,
 };
 
-use crate::common::{cpu, glow, images, loaded, relative_error, scale_up, tiny, values, wgpu_device};
+use crate::common::{
+    cpu, glow, images, loaded, realnvp, relative_error, scale_up, tiny, tiny_realnvp, values, wgpu_device,
+};
 
-fn losses(config: &GlowConfig, activations: Activations, device: &Device) -> Vec<f64> {
+fn losses(config: &ModelConfig, activations: Activations, learning_rate: f64, device: &Device) -> Vec<f64> {
     let model = FlowModel::create(config.clone(), device).unwrap();
-    let labels = config.classes.map(|classes| (0..64).map(|image| image % classes as u32).collect());
-    let data = Arc::new(InMemory::new(images(64, config.image, 1), labels, None).unwrap());
+    let labels = config.classes().map(|classes| (0..64).map(|image| image % classes as u32).collect());
+    let data = Arc::new(InMemory::new(images(64, config.image(), 1), labels, None).unwrap());
     let options = TrainConfig {
         steps: Some(20),
         batch_size: 8,
         init_images: 16,
         warmup: 5,
         activations: Some(activations),
+        optimizer: OptimizerConfig { learning_rate, ..OptimizerConfig::default() },
         ..TrainConfig::default()
     };
     let mut losses = Vec::new();
@@ -45,16 +51,18 @@ fn twenty_training_steps_on_wgpu_give_the_cpus_losses() {
     let config = GlowConfig { hidden: 16, ..tiny(8, 8, 3) };
     let other = |layout| GlowConfig { layout, ..config.clone() };
     let conditional = GlowConfig { classes: Some(4), ..config.clone() };
-    for (config, activations) in [
-        (config.clone(), Activations::Stored),
-        (config.clone(), Activations::Constant),
-        (other(Layout::Rosinality), Activations::Constant),
-        (other(Layout::Chaiyujin), Activations::Constant),
-        (other(Layout::Normflows), Activations::Constant),
-        (GlowConfig { layout: Layout::Normflows, ..conditional.clone() }, Activations::Stored),
-        (GlowConfig { classifier_weight: 0.1, ..conditional }, Activations::Constant),
-    ] {
-        let (found, truth) = (losses(&config, activations, &device), losses(&config, activations, &cpu()));
+    let cases: [(ModelConfig, Activations); 6] = [
+        (tiny_realnvp(8, 8, 3).into(), Activations::Constant),
+        (config.clone().into(), Activations::Stored),
+        (config.clone().into(), Activations::Constant),
+        (other(Layout::Rosinality).into(), Activations::Constant),
+        (GlowConfig { layout: Layout::Normflows, ..conditional.clone() }.into(), Activations::Stored),
+        (GlowConfig { classifier_weight: 0.1, ..conditional }.into(), Activations::Constant),
+    ];
+    for (config, activations) in cases {
+        // What is not set from data has further to go.
+        let rate = if config.is_set_from_data() { 1e-3 } else { 1e-2 };
+        let [found, truth] = [&device, &cpu()].map(|device| losses(&config, activations, rate, device));
         assert_eq!((found.len(), truth.len()), (20, 20));
         assert!(truth[19] < truth[0] - 0.1, "it learns: {truth:?}");
         for (step, (found, truth)) in found.iter().zip(&truth).enumerate() {
@@ -69,7 +77,8 @@ fn twenty_training_steps_on_wgpu_give_the_cpus_losses() {
 /// Runs steps of a trainer on the device's queue, every look at their outcomes included.
 fn on_queue<T: Send + 'static>(
     device: &Device,
-    config: &GlowConfig,
+    config: &ModelConfig,
+    network: Network,
     activations: Activations,
     work: impl FnOnce(&mut Trainer, &mut Network, &mut dyn FnMut(u64) -> PrefetchedBatch, &BurnDevice) -> T + Send + 'static,
 ) -> T {
@@ -78,14 +87,13 @@ fn on_queue<T: Send + 'static>(
         .run(move || {
             let options = TrainConfig { batch_size: 4, ..TrainConfig::default() };
             let optimizer = Optimizer::new(options.optimizer.clone());
-            let mut trainer =
-                Trainer::new(&options, &config.clone().into(), activations, optimizer, Box::new(Identity));
-            let data = InMemory::new(images(8, config.image, 1), None, None).unwrap();
+            let mut trainer = Trainer::new(&options, &config, activations, optimizer, Box::new(Identity));
+            let data = InMemory::new(images(8, config.image(), 1), None, None).unwrap();
             let mut batch = |step: u64| {
                 let indices = vec![0, 3, 5, step as usize % 8];
                 PrefetchedBatch { step, batch: data.batch(&indices).unwrap(), indices }
             };
-            let mut network = Network::Glow(glow(&config, 0.02)).fork(on.burn());
+            let mut network = network.fork(on.burn());
             Ok(work(&mut trainer, &mut network, &mut batch, on.burn()))
         })
         .unwrap()
@@ -95,8 +103,16 @@ fn on_queue<T: Send + 'static>(
 fn a_step_on_a_gpu_waits_for_nothing() {
     let Some(device) = wgpu_device("training without waits on wgpu") else { return };
     let config = tiny(8, 8, 3);
-    for activations in [Activations::Stored, Activations::Inputs, Activations::Constant] {
-        on_queue(&device, &config, activations, |trainer, network, batch, device| {
+    let start = Network::Glow(glow(&config, 0.02));
+    let realnvp_config = RealNvpConfig { levels: 1, ..tiny_realnvp(2, 2, 1) };
+    let realnvp = Network::RealNvp(realnvp(&realnvp_config, 0.02));
+    for (config, network, way) in [
+        (ModelConfig::from(config.clone()), start.clone(), Activations::Stored),
+        (config.clone().into(), start.clone(), Activations::Inputs),
+        (config.into(), start, Activations::Constant),
+        (realnvp_config.into(), realnvp, Activations::Constant),
+    ] {
+        on_queue(&device, &config, network, way, |trainer, network, batch, device| {
             for step in 0..25 {
                 let before = reads();
                 trainer.accumulate(network, batch(step), device).unwrap();
@@ -122,7 +138,8 @@ fn actnorm_of(network: &mut Network) -> &mut ActNorm {
 fn a_bad_step_on_a_gpu_changes_nothing_and_neither_do_those_after_it() {
     let Some(device) = wgpu_device("a bad step on wgpu") else { return };
     let config = tiny(8, 8, 3);
-    on_queue(&device, &config, Activations::Stored, |trainer, network, batch, device| {
+    let start = Network::Glow(glow(&config, 0.02));
+    on_queue(&device, &config.into(), start, Activations::Stored, |trainer, network, batch, device| {
         let mut step = |trainer: &mut Trainer, network: &mut Network, step: u64, rate: f64| {
             trainer.accumulate(network, batch(step), device).unwrap();
             trainer.update(Weights { network, average: &mut None }, rate, step + 1, device).unwrap();
@@ -238,5 +255,6 @@ fn pixels_come_back_from_wgpu_and_samples_are_the_cpus() {
 #[test]
 fn the_self_check_of_hardware_gpus_passes_on_wgpu() {
     let Some(device) = wgpu_device("self-check on wgpu") else { return };
+    glowflow::models::self_check::check(&tiny_realnvp(4, 4, 1).into(), 5, &device).unwrap();
     glowflow::models::self_check::check(&tiny(8, 8, 3).into(), 5, &device).unwrap();
 }

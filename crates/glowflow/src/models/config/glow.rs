@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Layout;
+use super::{Layout, MOST_LEVELS, image_problems, out_of_range};
 use crate::error::Error;
 use crate::images::ImageShape;
 use crate::kernels::coupling::Kind;
@@ -91,28 +91,13 @@ impl GlowConfig {
     /// Every option that is out of range.
     pub fn problems(&self) -> Vec<Error> {
         let mut problems = Vec::new();
-        let mut range = |option: &str, value: usize, low: usize, high: usize| {
-            if !(low..=high).contains(&value) {
-                problems.push(Error::option(option, format!("a whole number from {low} to {high}"), value));
-            }
-        };
-        range("levels", self.levels, 1, 10);
+        let mut range = |option: &str, value, low, high| problems.extend(out_of_range(option, value, low, high));
+        range("levels", self.levels, 1, MOST_LEVELS);
         range("depth", self.depth, 1, 1024);
         range("hidden", self.hidden, 1, 8192);
         range("bits", self.bits as usize, 1, 8);
-        let ImageShape { height, width, channels } = self.image;
-        if ![1, 3, 4].contains(&channels) {
-            problems.push(Error::option("channels", "1, 3 or 4", channels));
-        }
-        if (1..=10).contains(&self.levels) {
-            let multiple = 1usize << self.levels;
-            let fits = |side: usize| side > 0 && side.is_multiple_of(multiple) && side <= 4096;
-            if !fits(height) || !fits(width) {
-                let expected = format!("a multiple of {multiple} (2 to the number of levels) up to 4096");
-                let received = if height == width { height.to_string() } else { format!("{height} x {width}") };
-                problems.push(Error::option("imageSize", expected, received));
-            }
-        }
+        let halvings = self.levels;
+        problems.extend(image_problems(self.image, halvings, "2 to the number of levels"));
         if self.edge_bias && self.layout != Layout::Glow {
             problems.push(Error::option("edgeBias", "false in a layout other than \"glow\"", true));
         }

@@ -3,17 +3,22 @@
 mod glow;
 mod layout;
 mod nice;
+mod realnvp;
 
 use serde::{Deserialize, Serialize};
 
 pub use glow::{CouplingKind, GlowConfig, ScaleKind};
 pub use layout::Layout;
 pub use nice::{NiceConfig, NicePrior};
+pub use realnvp::RealNvpConfig;
 
 use super::latents::LatentDistribution;
 use crate::error::{Error, Result};
 use crate::images::ImageShape;
 use crate::layers::WhiteningKind;
+
+/// Most scales of a model.
+const MOST_LEVELS: usize = 10;
 
 /// Options of a model of any kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +26,8 @@ use crate::layers::WhiteningKind;
 pub enum ModelConfig {
     /// Kingma & Dhariwal 2018.
     Glow(GlowConfig),
+    /// Dinh, Sohl-Dickstein & Bengio 2017.
+    RealNvp(RealNvpConfig),
     /// Dinh, Krueger & Bengio 2015.
     Nice(NiceConfig),
 }
@@ -37,13 +44,20 @@ impl From<NiceConfig> for ModelConfig {
     }
 }
 
+impl From<RealNvpConfig> for ModelConfig {
+    fn from(config: RealNvpConfig) -> Self {
+        Self::RealNvp(config)
+    }
+}
+
 impl ModelConfig {
     /// The paper's model of this kind.
     pub fn default_of(kind: &str) -> Result<Self> {
         match kind {
             "glow" => Ok(Self::Glow(GlowConfig::default())),
+            "realnvp" => Ok(Self::RealNvp(RealNvpConfig::default())),
             "nice" => Ok(Self::Nice(NiceConfig::default())),
-            _ => Err(Error::option("kind", "\"glow\" or \"nice\"", format!("{kind:?}"))),
+            _ => Err(Error::option("kind", "\"glow\", \"realnvp\" or \"nice\"", format!("{kind:?}"))),
         }
     }
 
@@ -51,6 +65,7 @@ impl ModelConfig {
     pub fn problems(&self) -> Vec<Error> {
         match self {
             Self::Glow(config) => config.problems(),
+            Self::RealNvp(config) => config.problems(),
             Self::Nice(config) => config.problems(),
         }
     }
@@ -64,6 +79,7 @@ impl ModelConfig {
     pub fn image(&self) -> ImageShape {
         match self {
             Self::Glow(config) => config.image,
+            Self::RealNvp(config) => config.image,
             Self::Nice(config) => config.image,
         }
     }
@@ -72,6 +88,7 @@ impl ModelConfig {
     pub fn bits(&self) -> u32 {
         match self {
             Self::Glow(config) => config.bits,
+            Self::RealNvp(config) => config.bits,
             Self::Nice(config) => config.bits,
         }
     }
@@ -80,6 +97,7 @@ impl ModelConfig {
     pub fn seed(&self) -> u64 {
         match self {
             Self::Glow(config) => config.seed,
+            Self::RealNvp(config) => config.seed,
             Self::Nice(config) => config.seed,
         }
     }
@@ -88,6 +106,7 @@ impl ModelConfig {
     pub fn classes(&self) -> Option<usize> {
         match self {
             Self::Glow(config) => config.classes,
+            Self::RealNvp(_) => None,
             Self::Nice(_) => None,
         }
     }
@@ -96,6 +115,7 @@ impl ModelConfig {
     pub fn is_set_from_data(&self) -> bool {
         match self {
             Self::Glow(_) => true,
+            Self::RealNvp(_) => false,
             Self::Nice(config) => config.whitening != WhiteningKind::None,
         }
     }
@@ -104,6 +124,7 @@ impl ModelConfig {
     pub fn latent_shapes(&self) -> Vec<[usize; 3]> {
         match self {
             Self::Glow(config) => config.latent_shapes(),
+            Self::RealNvp(config) => config.latent_shapes(),
             Self::Nice(config) => config.latent_shapes(),
         }
     }
@@ -112,7 +133,7 @@ impl ModelConfig {
     pub fn latent_distribution(&self) -> LatentDistribution {
         match self {
             Self::Nice(NiceConfig { prior: NicePrior::Logistic, .. }) => LatentDistribution::Logistic,
-            Self::Glow(_) | Self::Nice(_) => LatentDistribution::Normal,
+            Self::Glow(_) | Self::RealNvp(_) | Self::Nice(_) => LatentDistribution::Normal,
         }
     }
 
@@ -120,9 +141,35 @@ impl ModelConfig {
     pub(crate) fn one_of_each_shape(&self) -> Self {
         match self {
             Self::Glow(config) => Self::Glow(GlowConfig { depth: 1, ..config.clone() }),
+            Self::RealNvp(config) => Self::RealNvp(RealNvpConfig { blocks: 1, ..config.clone() }),
             Self::Nice(config) => {
                 Self::Nice(NiceConfig { couplings: 1, layers: config.layers.min(2), ..config.clone() })
             }
         }
     }
+}
+
+/// The error of a whole number outside its range.
+fn out_of_range(option: &str, value: usize, low: usize, high: usize) -> Option<Error> {
+    let expected = || format!("a whole number from {low} to {high}");
+    (!(low..=high).contains(&value)).then(|| Error::option(option, expected(), value))
+}
+
+/// What is wrong with images that are halved so often, for a `reason`.
+fn image_problems(image: ImageShape, halvings: usize, reason: &str) -> Vec<Error> {
+    let ImageShape { height, width, channels } = image;
+    let mut problems = Vec::new();
+    if ![1, 3, 4].contains(&channels) {
+        problems.push(Error::option("channels", "1, 3 or 4", channels));
+    }
+    if halvings <= MOST_LEVELS {
+        let multiple = 1usize << halvings;
+        let fits = |side: usize| side > 0 && side.is_multiple_of(multiple) && side <= 4096;
+        if !fits(height) || !fits(width) {
+            let expected = format!("a multiple of {multiple} ({reason}) up to 4096");
+            let received = if height == width { height.to_string() } else { format!("{height} x {width}") };
+            problems.push(Error::option("imageSize", expected, received));
+        }
+    }
+    problems
 }

@@ -472,21 +472,24 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_matrix_in_the_last_block_is_factored() {
+    fn plain_matrices_in_the_last_block_are_factored() {
         let mut checkpoint = checkpoint("ros_affine_nolu");
-        let plain = columns(&import(&checkpoint, Peer::Rosinality).unwrap(), "levels.1.steps.0.mix");
-        let unscaled = |imported: &Imported| match &imported.tensors["levels.1.steps.0.mix.actnorm.scale"].numbers {
-            Numbers::Floats(values) => values.clone(),
-            Numbers::Integers(_) => unreachable!("a scale is trained"),
-        };
-        let scale = unscaled(&import(&checkpoint, Peer::Rosinality).unwrap());
-        checkpoint.tensors.retain(|tensor| !tensor.name.starts_with("blocks.1.flows.0.invconv."));
-        let values = plain.iter().enumerate().map(|(at, value)| (value / f64::from(scale[at % 24])) as f32).collect();
-        let name = "blocks.1.flows.0.invconv.weight".to_owned();
-        checkpoint.tensors.push(NamedTensor { name, shape: vec![24, 24, 1, 1], values });
-        let factored = columns(&import(&checkpoint, Peer::Rosinality).unwrap(), "levels.1.steps.0.mix");
-        for (plain, factored) in plain.iter().zip(&factored) {
-            assert!((plain - factored).abs() < 1e-5, "{plain} {factored}");
+        let mixes: Vec<String> = (0..3).map(|k| format!("levels.1.steps.{k}.mix")).collect();
+        let expected = import(&checkpoint, Peer::Rosinality).unwrap();
+        checkpoint.tensors.retain(|tensor| !(tensor.name.contains("blocks.1.") && tensor.name.contains(".invconv.")));
+        for (k, mix) in mixes.iter().enumerate() {
+            let scale = expected.tensors[&format!("{mix}.actnorm.scale")].floats().unwrap();
+            let unscaled = columns(&expected, mix).into_iter().enumerate();
+            let values = unscaled.map(|(at, value)| (value / f64::from(scale[at % 24])) as f32).collect();
+            let name = format!("blocks.1.flows.{k}.invconv.weight");
+            checkpoint.tensors.push(NamedTensor { name, shape: vec![24, 24, 1, 1], values });
+        }
+        let found = import(&checkpoint, Peer::Rosinality).unwrap();
+        assert!(found.report.unused.is_empty());
+        for mix in &mixes {
+            for (expected, found) in columns(&expected, mix).into_iter().zip(columns(&found, mix)) {
+                assert!((expected - found).abs() < 1e-5, "{mix}: {expected} {found}");
+            }
         }
     }
 
