@@ -18,6 +18,7 @@ test('the commands are those of the documentation, each with examples of its own
     'eval',
     'export',
     'figure3',
+    'import',
     'info',
     'interpolate',
     'sample',

@@ -95,6 +95,7 @@ export type ModelOptions = {
 
 /** Whose numbers are trained: those of the original code, or of the project that the weights were imported from. */
 export type Layout = 'glow' | 'rosinality' | 'chaiyujin' | 'normflows'
+const layoutRule = is.oneOf('glow', 'rosinality', 'chaiyujin', 'normflows')
 
 type Filled<Options> = Readonly<Required<Omit<Options, 'device' | 'classes'>>>
 
@@ -115,7 +116,9 @@ const commonRules: Rules<ImageShape & CommonOptions> = {
 
 /** By kind. What only a config has, a new model has no choice of. */
 export const modelRules: {
-  readonly [Kind in ModelKind]: Rules<OptionsByKind[Kind] & { kind?: Kind } & (Kind extends 'glow' ? { layout?: Kind } : unknown)>
+  readonly [Kind in ModelKind]: Rules<
+    OptionsByKind[Kind] & { kind?: Kind } & (Kind extends 'glow' ? { layout?: Kind } : unknown)
+  >
 } = {
   glow: {
     kind: is.oneOf('glow'),
@@ -162,6 +165,13 @@ export function kindOf(options: unknown): ModelKind {
 
 /** Rules of the model that options name. */
 export const rulesFor = (options: unknown): Rules => ({ ...modelRules[kindOf(options)], kind: kindRule })
+
+/** {@link toModelConfig} of a model that need not be made: of any layout. */
+export function toKnownConfig(options: ModelOptions): string {
+  const kind = kindOf(options)
+  const rules = kind === 'glow' ? { ...rulesFor(options), layout: layoutRule } : rulesFor(options)
+  return toJson(kind, options, rules)
+}
 
 /** The engine's `ModelConfig` of a model of one kind, as JSON, defaults left out but for a seed. */
 export function toConfigOf<Kind extends ModelKind>(kind: Kind, options: OptionsByKind[Kind]): string {

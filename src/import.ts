@@ -19,10 +19,6 @@ export type PyTorchLayout =
   | 'chaiyujin'
   /** normflows, the multi-scale Glow of its examples. */
   | 'normflows'
-/** @internal */
-export const pyTorchLayouts: readonly PyTorchLayout[] = ['rosinality', 'y0ast', 'chaiyujin', 'normflows']
-/** @internal */
-export const inputRanges = ['centred', 'unit'] as const
 
 export interface ImportOptions {
   /** Whose names the file has. */
@@ -35,17 +31,17 @@ export interface ImportOptions {
    * Where the owner's pixels were: in [-0.5, 0.5), or in [0, 1). @default 'centred' for 'rosinality' and 'y0ast', 'unit' for
    * 'chaiyujin' and 'normflows', as their own programs
    */
-  inputRange?: (typeof inputRanges)[number]
+  inputRange?: 'centred' | 'unit'
   /** @default 'auto' */
   device?: DeviceLike
   /** Take a file that lacks weights: a new model's stay in their place. @default false */
   allowPartial?: boolean
 }
 const importRules: Rules<ImportOptions> = {
-  layout: is.required(is.oneOf(...pyTorchLayouts)),
+  layout: is.required(is.oneOf('rosinality', 'y0ast', 'chaiyujin', 'normflows')),
   imageSize: is.required(is.size),
   bits: is.integer(0),
-  inputRange: is.oneOf(...inputRanges),
+  inputRange: is.oneOf('centred', 'unit'),
   device: deviceRule,
   allowPartial: is.boolean,
 }

@@ -2,7 +2,7 @@
 
 import * as native from '#native'
 
-import { type ModelOptions, toModelConfig } from './config.js'
+import { type ModelOptions, toKnownConfig } from './config.js'
 import { engineSays } from './error.js'
 import { toTrainConfig, type TrainOptions } from './training.js'
 
@@ -23,6 +23,6 @@ export interface MemoryEstimate {
  * @throws `ERR_GLOW_OPTION` for every option that cannot be used.
  */
 export function estimateMemory(model: ModelOptions, train: TrainOptions = {}): MemoryEstimate {
-  const [config, trainConfig] = [toModelConfig(model), toTrainConfig(train)]
+  const [config, trainConfig] = [toKnownConfig(model), toTrainConfig(train)]
   return engineSays(() => native.estimateMemory(config, trainConfig))
 }

@@ -71,6 +71,14 @@ export declare class Device {
   sync(): Promise<undefined>
 }
 
+/** A model that has been imported. */
+export declare class ImportedModel {
+  /** The model. */
+  get model(): Model
+  /** What became of the file's tensors, as JSON. */
+  get report(): string
+}
+
 /** Events of a run that one reader has not read yet. */
 export declare class Mailbox {
   /** The next event as JSON, `"null"` where the run is over, or nothing yet. */
@@ -128,6 +136,8 @@ export declare class Model {
   save(file: string): Promise<undefined>
   /** Writes a part of the model as an ONNX file. */
   exportOnnx(file: string, part: 'encode' | 'decode' | 'logProb'): Promise<undefined>
+  /** Writes the weights as rosinality/glow-pytorch saves them. */
+  exportRosinality(file: string): Promise<undefined>
   /** Frees the device's memory. */
   dispose(): Promise<undefined>
 }
@@ -270,6 +280,9 @@ export declare function imageFolder(folder: string, options: DatasetOptions): Pr
 
 /** A copy of these images. */
 export declare function imagesInMemory(images: Pixels, labels?: Uint32Array | undefined | null): Dataset
+
+/** A model from another project's weights. */
+export declare function importWeights(path: string, options: WeightsOptions, device: Device): Promise<ImportedModel>
 
 /** Rows from each to its counterpart. */
 export declare function interpolateLatents(from: LatentRows, to: LatentRows, frames: number, path: 'linear' | 'spherical'): Latents
@@ -450,6 +463,22 @@ export interface Verification {
   maxConditionNumber: number
   /** Path of the layer with it. */
   worstLayer: string
+}
+
+/** What weights cannot tell. */
+export interface WeightsOptions {
+  /** Whose names the file has. */
+  layout: 'rosinality' | 'y0ast' | 'chaiyujin' | 'normflows'
+  /** Of the images. */
+  height: number
+  /** Of the images. */
+  width: number
+  /** Of each channel. */
+  bits?: number
+  /** Where the owner's pixels were. */
+  inputRange?: 'centred' | 'unit'
+  /** Whether weights may be missing. */
+  allowPartial: boolean
 }
 
 /** Writes a line plot, SVG or PNG. */

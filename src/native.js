@@ -773,12 +773,13 @@ if (
   }
 }
 
-const { BatchRequest, Call, Checkpoint, Dataset, Device, Mailbox, Model, Run, addDirection, celebA, cifar10, createModel, customDataset, estimateMemory, idxFiles, imageFolder, imagesInMemory, interpolateLatents, layers, listDevices, loadDirections, loadModel, modelProblems, openDevice, pngGrid, readCheckpoint, readImages, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
+const { BatchRequest, Call, Checkpoint, Dataset, Device, ImportedModel, Mailbox, Model, Run, addDirection, celebA, cifar10, createModel, customDataset, estimateMemory, idxFiles, imageFolder, imagesInMemory, importWeights, interpolateLatents, layers, listDevices, loadDirections, loadModel, modelProblems, openDevice, pngGrid, readCheckpoint, readImages, resample, saveDirections, trainProblems, writePlot, writePngGrid } = nativeBinding
 export { BatchRequest }
 export { Call }
 export { Checkpoint }
 export { Dataset }
 export { Device }
+export { ImportedModel }
 export { Mailbox }
 export { Model }
 export { Run }
@@ -791,6 +792,7 @@ export { estimateMemory }
 export { idxFiles }
 export { imageFolder }
 export { imagesInMemory }
+export { importWeights }
 export { interpolateLatents }
 export { layers }
 export { listDevices }

@@ -2,7 +2,7 @@
 
 import * as native from '#native'
 
-import { type ModelOptions, toModelConfig } from './config.js'
+import { type ModelOptions, toKnownConfig } from './config.js'
 import { engineSays } from './error.js'
 
 /** A layer of a model. */
@@ -21,6 +21,6 @@ export interface LayerInfo {
  * @throws `ERR_GLOW_OPTION` for every option that cannot be used.
  */
 export function listLayers(options: ModelOptions): readonly LayerInfo[] {
-  const config = toModelConfig(options)
+  const config = toKnownConfig(options)
   return engineSays(() => native.layers(config))
 }

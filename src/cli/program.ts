@@ -14,6 +14,7 @@ import { exportCommand } from './export.js'
 import { exitCode, toFailure } from './failure.js'
 import { figure3Command } from './figure3.js'
 import { flagOf } from './flags.js'
+import { importCommand } from './import.js'
 import { infoCommand } from './info.js'
 import { interpolateCommand } from './interpolate.js'
 import { sampleCommand } from './sample.js'
@@ -60,6 +61,7 @@ Exit codes: 0 done, ${exitCode.failure} failed, ${exitCode.usage} not understood
     evalCommand(),
     verifyCommand(),
     exportCommand(),
+    importCommand(),
     infoCommand(),
     figure3Command(),
     compareCommand(),
