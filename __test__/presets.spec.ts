@@ -16,7 +16,9 @@ test('presets have as many weights as models of the paper', (t) => {
   const counts = Object.fromEntries(names.map((name) => [name, estimateMemory(presets[name].model).parameters]))
   t.like(counts, {
     cifar10: 44_603_604,
+    'cifar10-conditional': 38_397_320,
     imagenet32: 66_861_588,
+    'imagenet32-conditional': 57_695_876,
     imagenet64: 112_377_540,
     celeba256: 175_099_620,
   })
@@ -26,6 +28,7 @@ test('presets have as many weights as models of the paper', (t) => {
 test('a step of a recipe takes the images that the GPUs of the original take, at 10 epochs of warm-up', (t) => {
   for (const [name, images, warmup, beta2] of [
     ['cifar10', 8 * 64, 977, 0.9898],
+    ['cifar10-conditional', 8 * 64, 977, 0.9898],
     ['imagenet32', 8 * 64, 977, 0.9898],
     ['imagenet64', 8 * 16, 977, 0.9898],
     ['lsun64', 8 * 16, 977, 0.9898],

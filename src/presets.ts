@@ -5,7 +5,16 @@ import type { DatasetOptions } from './files.js'
 import type { TrainOptions } from './training.js'
 
 export type PresetName =
-  'mnist' | 'cifar10-small' | 'cifar10' | 'imagenet32' | 'imagenet64' | 'lsun64' | 'lsun96' | 'celeba256'
+  | 'mnist'
+  | 'cifar10-small'
+  | 'cifar10'
+  | 'cifar10-conditional'
+  | 'imagenet32'
+  | 'imagenet32-conditional'
+  | 'imagenet64'
+  | 'lsun64'
+  | 'lsun96'
+  | 'celeba256'
 
 /** A model, how it is trained, and how its images are made ready. Plain data, which JSON holds. */
 export interface Preset {
@@ -16,6 +25,8 @@ export interface Preset {
 
 /** What all recipes of the paper's code share; the rest is as the defaults have it. */
 const paper = { hidden: 512, permutation: 'conv1x1', edgeBias: true, learnTop: true } as const
+/** And those that are given the class of each image. */
+const conditional = { ...paper, coupling: 'additive', bits: 5, classifierWeight: 0.01 } as const
 
 /** Adamax at 1e-3; the second moment forgets one epoch of 50,000 images, of which the code counts `counted` a step. */
 function adamax(counted: number) {
@@ -58,8 +69,18 @@ export const presets: Readonly<Record<PresetName, Preset>> = freeze({
     train: { ...on8, batchSize: 64, accumulate: 8, augment: { shift: 0.1 } },
     data: {},
   },
+  'cifar10-conditional': {
+    model: { ...conditional, imageSize: 32, levels: 3, depth: 32, classes: 10 },
+    train: { ...on8, batchSize: 64, accumulate: 8, augment: { shift: 0.1 } },
+    data: {},
+  },
   imagenet32: {
     model: { ...paper, imageSize: 32, levels: 3, depth: 48, coupling: 'affine' },
+    train: { ...on8, batchSize: 64, accumulate: 8 },
+    data: { size: 32 },
+  },
+  'imagenet32-conditional': {
+    model: { ...conditional, imageSize: 32, levels: 3, depth: 48, classes: 1000 },
     train: { ...on8, batchSize: 64, accumulate: 8 },
     data: { size: 32 },
   },

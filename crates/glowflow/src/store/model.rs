@@ -16,7 +16,7 @@ use crate::models::{ModelConfig, memory};
 /// The `format` of the file's metadata.
 const FORMAT: &str = "glowflow";
 /// Versions that differ in what they store differ in this.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// What a model's file holds.
 pub struct StoredModel {

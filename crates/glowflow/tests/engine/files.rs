@@ -78,7 +78,7 @@ fn a_file_with_one_thing_wrong_is_refused_by_its_name() {
     let cases = [
         case(FILE, "no format", Box::new(|parts| parts.metadata.clear())),
         case(FILE, "the format other", of_metadata("format", "other")),
-        case(FILE, "version 1", of_metadata("version", "2")),
+        case(FILE, "version 2", of_metadata("version", "3")),
         case(FILE, "no config", Box::new(|parts| drop(parts.metadata.remove("config")))),
         case(FILE, "config of a model", of_metadata("config", "{")),
         case(FILE, "config of a model", of_metadata("config", "[1]")),

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::f64::consts::{LN_2, TAU};
+use std::sync::Arc;
 
 use burn::tensor::{Device as BurnDevice, Tensor, TensorData};
+use glowflow::data::InMemory;
 use glowflow::flow::{Invertible, Layer, Mode, named_parameters};
 use glowflow::kernels::coupling::{self, Kind};
 use glowflow::kernels::{available_paths, conv, force};
@@ -12,9 +14,12 @@ use glowflow::models::glow::Glow;
 use glowflow::models::memory::parameter_count;
 use glowflow::models::structure::layers;
 use glowflow::nets::{ConvNet, NetForm};
-use glowflow::{Call, CouplingKind, GlowConfig, ImageShape, Images, Layout, Noise, Pixels, ScaleKind};
+use glowflow::{
+    Call, Control, CouplingKind, FlowModel, GlowConfig, ImageShape, Images, Layout, Noise, Pixels, RunData, ScaleKind,
+    TrainConfig,
+};
 
-use crate::common::{chain, cpu, images, loaded, model, normal, scaled, tiny, values};
+use crate::common::{chain, cpu, images, loaded, model, normal, relative_error, scaled, tiny, values};
 
 const PERMUTATIONS: [PermutationKind; 4] =
     [PermutationKind::Conv1x1Lu, PermutationKind::Conv1x1, PermutationKind::Shuffle, PermutationKind::Reverse];
@@ -325,4 +330,28 @@ fn every_scale_kind_reaches_the_flow() {
     // At the start a bounded scale is 1 and a sigmoid one 0.88.
     close(log_prob(config(CouplingKind::Affine, ScaleKind::Bounded)), additive, 1e-6, "bounded");
     assert!((log_prob(config(CouplingKind::Affine, ScaleKind::Sigmoid)) - additive).abs() > 1e-3);
+}
+
+#[test]
+fn a_trained_model_of_32_steps_a_level_inverts_in_both_directions() {
+    for scale in [ScaleKind::Sigmoid, ScaleKind::Bounded] {
+        let config = GlowConfig { levels: 3, depth: 32, hidden: 16, scale, ..tiny(16, 16, 3) };
+        let model = FlowModel::create(config.clone(), &cpu()).unwrap();
+        let data = Arc::new(InMemory::new(images(64, config.image, 1), None, None).unwrap());
+        let options =
+            TrainConfig { steps: Some(150), batch_size: 16, init_images: 32, warmup: 20, ..TrainConfig::default() };
+        let summary = model.train(RunData::of(data), options, None, &Control::new(), &mut |_| {}).unwrap();
+        assert!(summary.loss < 7.0, "{scale:?}: it has learned: {}", summary.loss);
+
+        let call = Call::default();
+        let there = model.verify(&Pixels::Bytes(images(16, config.image, 2)), &call).unwrap();
+        assert!(there.max_error < 1e-3 && there.pixel_mismatches == 0, "{scale:?}, image to image: {there:?}");
+        // From latents at which the model is at home, by way of pixels that are not cut into bins.
+        let latents = model.encode(&Pixels::Bytes(images(16, config.image, 3)), &Noise::uniform(4), &call).unwrap();
+        let pixels = Pixels::Floats(model.decode_float(&latents, &call).unwrap());
+        let back = model.encode(&pixels, &Noise::midpoint(), &call).unwrap();
+        let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
+        let error = relative_error(&wide(&back.data), &wide(&latents.data));
+        assert!(error < 1e-3, "{scale:?}, latent to latent: off by {error:e}");
+    }
 }
