@@ -94,7 +94,9 @@ test('options of another kind of model are refused by name', async (t) => {
   await bad(/couplings/, () => createNice({ imageSize: 8, couplings: 0 }))
   await bad(/layers/, () => createNice({ imageSize: 8, layers: 65 }))
   await bad(/'logistic' or 'gaussian' for prior/, () => createNice(any({ imageSize: 8, prior: 'normal' })))
-  await bad(/for images of more than 4096 values for whitening/, () => createNice({ imageSize: 64, channels: 3, whitening: 'zca' }))
+  await bad(/for images of more than 4096 values for whitening/, () =>
+    createNice({ imageSize: 64, channels: 3, whitening: 'zca' }),
+  )
 })
 
 test('a device that is not there is named and never replaced', async (t) => {

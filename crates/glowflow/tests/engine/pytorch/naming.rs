@@ -334,8 +334,8 @@ fn training_goes_on_in_every_layout() {
         let score =
             |model: &FlowModel| model.bits_per_dim(&Pixels::Bytes(pixels.clone()), &Noise::midpoint(), &call).unwrap();
         let before = score(&model);
-        let optimizer = OptimizerConfig { learning_rate: 1e-3, ..OptimizerConfig::default() };
-        let options = TrainConfig { steps: Some(20), batch_size: 16, optimizer, ..TrainConfig::default() };
+        let optimizer = OptimizerConfig { learning_rate: 3e-3, ..OptimizerConfig::default() };
+        let options = TrainConfig { steps: Some(20), batch_size: 16, warmup: 0, optimizer, ..TrainConfig::default() };
         model.train(RunData::of(std::sync::Arc::new(data)), options, None, &Control::new(), &mut |_| {}).unwrap();
         let after = score(&model);
         let mean = |bits: &[f64]| bits.iter().sum::<f64>() / bits.len() as f64;
