@@ -25,11 +25,11 @@ export interface ImportOptions {
   layout: PyTorchLayout
   /** Height and width of the images, which weights do not tell. */
   imageSize: number | readonly [height: number, width: number]
-  /** Bits of each channel that are modelled. @default 5 for 'rosinality', 8 for the others, as their own programs */
+  /** Bits of each channel that are modelled. rosinality's own program trains with 5. @default 8 */
   bits?: number
   /**
-   * Where the owner's pixels were: in [-0.5, 0.5), or in [0, 1). @default 'centred' for 'rosinality' and 'y0ast', 'unit' for
-   * 'chaiyujin' and 'normflows', as their own programs
+   * Where the owner's pixels were: in [-0.5, 0.5), or in [0, 1), where the own programs of chaiyujin and normflows have them.
+   * @default 'centred'
    */
   inputRange?: 'centred' | 'unit'
   /** @default 'auto' */

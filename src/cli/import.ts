@@ -19,7 +19,7 @@ export const importCommand = () =>
         'a checkpoint of rosinality/glow-pytorch',
       ],
       [
-        'import flow.pth --layout normflows --image-size 32 --input-range centred --out flow.safetensors',
+        'import flow.pth --layout normflows --image-size 32 --input-range unit --out flow.safetensors',
         'weights whose owner took a half off the pixels',
       ],
     ],
@@ -33,15 +33,11 @@ export const importCommand = () =>
     .addOption(
       new Option('--image-size <size>', 'height and width, or both as 32x64').argParser(size).makeOptionMandatory(),
     )
-    .option(
-      '--bits <n>',
-      "bits of each channel (default: the project's own, 5 for rosinality and 8 for the others)",
-      number,
-    )
+    .option('--bits <n>', 'bits of each channel; train.py of rosinality has 5 (default: 8)', number)
     .addOption(
       new Option(
         '--input-range <name>',
-        "where its owner's pixels were: centred in [-0.5, 0.5), or unit in [0, 1) (default: the project's own)",
+        "where its owner's pixels were: centred in [-0.5, 0.5), or unit in [0, 1) as chaiyujin and normflows have them (default: centred)",
       ).argParser((name) => name as 'centred' | 'unit'),
     )
     .option('--allow-partial', 'take a file that lacks weights: those of a new model stay in their place')

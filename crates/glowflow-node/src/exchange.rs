@@ -64,9 +64,18 @@ pub fn import_weights<'env>(
 ) -> napi::Result<PromiseRaw<'env, ImportedModel>> {
     let convert = || {
         let peer: pytorch::Peer = options.layout.parse()?;
-        let input_range = options.input_range.as_deref().map(str::parse).transpose()?;
         let size = [options.height as usize, options.width as usize];
-        Ok((peer, ImportOptions { size, bits: options.bits, input_range, partial: options.allow_partial }))
+        let usual = ImportOptions::of_size(size);
+        let input_range = options.input_range.as_deref().map_or(Ok(usual.input_range), str::parse)?;
+        Ok((
+            peer,
+            ImportOptions {
+                bits: options.bits.unwrap_or(usual.bits),
+                input_range,
+                partial: options.allow_partial,
+                ..usual
+            },
+        ))
     };
     let (peer, options) = convert().map_err(|error: glowflow::Error| to_napi(&error))?;
     let (path, device) = (PathBuf::from(path), device.inner.clone());

@@ -1,7 +1,7 @@
 //! chaiyujin/glow-pytorch, and y0ast/Glow-PyTorch after it: `flow.layers.<index>` counts squeezes, steps and splits.
 
 use super::layout::{Entry, Factors, Map, Outputs, VECTOR};
-use super::peer::{Architecture, ClassifierWeight, InputRange, Naming};
+use super::peer::{Architecture, ClassifierWeight, Naming};
 use super::weights::Weights;
 use crate::layers::PermutationKind;
 use crate::models::CouplingKind;
@@ -30,8 +30,6 @@ pub(super) const CHAIYUJIN: Naming = Naming {
     refused: &[],
     divisors: &[],
     layout: Layout::Chaiyujin,
-    bits: 8,
-    input_range: InputRange::Unit,
     classifier: ClassifierWeight::PerPixel(0.5),
 };
 

@@ -1,7 +1,7 @@
 //! normflows, its examples' multi-scale Glow: the coarsest level and the last step come first.
 
 use super::layout::{Entry, Factors, Map, Outputs, VECTOR};
-use super::peer::{Architecture, ClassifierWeight, InputRange, MOST_STEPS, Naming};
+use super::peer::{Architecture, ClassifierWeight, MOST_STEPS, Naming};
 use super::weights::Weights;
 use crate::layers::PermutationKind;
 use crate::models::CouplingKind;
@@ -17,8 +17,6 @@ pub(super) const NORMFLOWS: Naming = Naming {
     refused: &[".loc_cc", ".log_scale_cc"],
     divisors: &[],
     layout: Layout::Normflows,
-    bits: 8,
-    input_range: InputRange::Unit,
     classifier: ClassifierWeight::PerDimension(0.0),
 };
 

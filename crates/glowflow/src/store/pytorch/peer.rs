@@ -117,18 +117,18 @@ impl std::str::FromStr for InputRange {
 pub struct ImportOptions {
     /// Height and width of the images.
     pub size: [usize; 2],
-    /// Bits of each channel; `None`: what the project's own code trains with unless told otherwise.
-    pub bits: Option<u32>,
-    /// Where the owner's pixels were; `None`: where the project's own code puts them.
-    pub input_range: Option<InputRange>,
+    /// Bits of each channel.
+    pub bits: u32,
+    /// Where the owner's pixels were.
+    pub input_range: InputRange,
     /// Whether weights that are missing stay as they are in a new model.
     pub partial: bool,
 }
 
 impl ImportOptions {
-    /// As the project's own code, for images of this height and width.
+    /// Of 8 bits around 0, for images of this height and width.
     pub fn of_size(size: [usize; 2]) -> Self {
-        Self { size, bits: None, input_range: None, partial: false }
+        Self { size, bits: 8, input_range: InputRange::Centred, partial: false }
     }
 }
 
@@ -150,10 +150,6 @@ pub(super) struct Naming {
     pub divisors: &'static [&'static str],
     /// Whose numbers are trained.
     pub layout: Layout,
-    /// Bits of each channel.
-    pub bits: u32,
-    /// Of pixels.
-    pub input_range: InputRange,
     /// What the classifier's error, in nats, counts for beside its loss.
     pub classifier: ClassifierWeight,
 }
@@ -277,7 +273,7 @@ impl Imported {
             classes: sizes.classes,
             classifier_weight: if sizes.classifier { naming.classifier.of_bits(sizes.channels) } else { 0.0 },
             layout: naming.layout,
-            bits: options.bits.unwrap_or(naming.bits),
+            bits: options.bits,
             ..GlowConfig::default()
         };
         ModelConfig::from(config.clone()).validate()?;
@@ -286,7 +282,7 @@ impl Imported {
         if !options.partial {
             weights.complete(&report)?;
         }
-        if options.input_range.unwrap_or(naming.input_range) == InputRange::Unit
+        if options.input_range == InputRange::Unit
             && let Some(Numbers::Floats(bias)) = tensors.get_mut(FIRST_BIAS).map(|bias| &mut bias.numbers)
         {
             bias.iter_mut().for_each(|bias| *bias += UNIT_OFFSET);
@@ -346,10 +342,10 @@ mod tests {
         for (name, peer, depth, permutation) in FIXTURES {
             let checkpoint = checkpoint(name);
             let Imported { config, report, initialized, tensors } = import(&checkpoint, peer).unwrap();
-            let (layout, bits) = (peer.naming().layout, if peer == Peer::Rosinality { 5 } else { 8 });
+            let layout = peer.naming().layout;
             let image = ImageShape { height: 16, width: 16, channels: 3 };
             let expected =
-                GlowConfig { image, levels: 2, depth, hidden: 16, permutation, layout, bits, ..GlowConfig::default() };
+                GlowConfig { image, levels: 2, depth, hidden: 16, permutation, layout, ..GlowConfig::default() };
             assert_eq!((config, initialized), (expected, true), "{name}");
             assert_eq!((&report.missing[..], &report.unused[..]), (&[][..], &[][..]), "{name}");
             assert_eq!(report.applied.len() + report.constant.len(), checkpoint.tensors.len(), "{name}");

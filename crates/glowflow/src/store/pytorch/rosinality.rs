@@ -1,7 +1,7 @@
 //! rosinality/glow-pytorch: `blocks.<level>.flows.<step>`, halves where we interleave, a linear actnorm.
 
 use super::layout::{Entry, Factors, Map, Outputs, VECTOR};
-use super::peer::{Architecture, ClassifierWeight, InputRange, MOST_STEPS, Naming};
+use super::peer::{Architecture, ClassifierWeight, MOST_STEPS, Naming};
 use super::weights::Weights;
 use crate::layers::PermutationKind;
 use crate::models::CouplingKind;
@@ -16,8 +16,6 @@ pub(super) const ROSINALITY: Naming = Naming {
     refused: &[],
     divisors: &[".actnorm.scale"],
     layout: Layout::Rosinality,
-    bits: 5,
-    input_range: InputRange::Centred,
     classifier: ClassifierWeight::PerDimension(0.0),
 };
 

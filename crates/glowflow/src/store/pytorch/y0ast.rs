@@ -1,7 +1,7 @@
 //! y0ast/Glow-PyTorch: chaiyujin's model, with its convolutions one name deeper.
 
 use super::chaiyujin::{self, Names};
-use super::peer::{ClassifierWeight, InputRange, Naming};
+use super::peer::{ClassifierWeight, Naming};
 use crate::models::config::Layout;
 
 const NAMES: Names =
@@ -16,7 +16,5 @@ pub(super) const Y0AST: Naming = Naming {
     refused: &[],
     divisors: &[],
     layout: Layout::Chaiyujin,
-    bits: 8,
-    input_range: InputRange::Centred,
     classifier: ClassifierWeight::PerDimension(0.01),
 };

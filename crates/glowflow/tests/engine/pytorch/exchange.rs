@@ -54,7 +54,7 @@ fn models_of_the_layout_come_back_as_they_were() {
         let config = GlowConfig { layout: Layout::Rosinality, permutation, learn_top, levels, ..tiny(8, 16, 1) };
         let model = model(&config, 0.05);
         let (_folder, file) = exported(&model);
-        let options = ImportOptions { bits: Some(8), ..ImportOptions::of_size([8, 16]) };
+        let options = ImportOptions { ..ImportOptions::of_size([8, 16]) };
         let back = FlowModel::import(&file, Peer::Rosinality, &options, &cpu()).unwrap().model;
         let pixels = Pixels::Bytes(images(3, config.image, 2));
         let bits = |model: &FlowModel| model.bits_per_dim(&pixels, &Noise::midpoint(), &Call::default()).unwrap();

@@ -367,13 +367,13 @@ fn options_say_what_weights_cannot() {
         glowflow::FloatImages::new(data, pixels.count, pixels.shape).unwrap()
     };
     // An owner whose pixels were in [0, 1) had the same network see values that are a half higher.
-    let unit = import(&ImportOptions { input_range: Some(InputRange::Unit), ..plain.clone() }).unwrap();
+    let unit = import(&ImportOptions { input_range: InputRange::Unit, ..plain.clone() }).unwrap();
     let found = encoded(unit, floats(0.0));
     let truth = encoded(import(&plain).unwrap(), floats(128.0));
     let worst = found.iter().zip(&truth).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst < 1e-4, "{worst}");
-    assert_eq!(import(&ImportOptions { bits: Some(3), ..plain.clone() }).unwrap().config().bits(), 3);
-    let error = import(&ImportOptions { bits: Some(9), ..plain }).unwrap_err();
+    assert_eq!(import(&ImportOptions { bits: 3, ..plain.clone() }).unwrap().config().bits(), 3);
+    let error = import(&ImportOptions { bits: 9, ..plain }).unwrap_err();
     assert!(matches!(&error, Error::Option { option, .. } if option == "bits"), "{error}");
 }
 

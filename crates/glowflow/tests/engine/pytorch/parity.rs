@@ -12,7 +12,7 @@ use glowflow::flow::{Gradients, Invertible, Layer, Mode, named_parameters};
 use glowflow::layers::Rearrange;
 use glowflow::models::glow::Glow;
 use glowflow::models::network::Network;
-use glowflow::store::pytorch::{Checkpoint, EngineTensor, EngineTensors, ImportOptions, InputRange, Numbers, Peer};
+use glowflow::store::pytorch::{Checkpoint, EngineTensor, EngineTensors, ImportOptions, Numbers, Peer};
 use glowflow::store::safetensors::{Dtype, SafeFile};
 use glowflow::train::{Activations, Identity, Optimizer, Trainer, Weights};
 use glowflow::{
@@ -145,11 +145,7 @@ fn likelihoods(row: &mut Row, fixture: &Fixture, file: &Path, io: &SafeFile) {
         let place = |at: usize| ((bytes[from(at)] % bin + noise[from(at)]) / bin) as f32;
         let dequantize = Dequantize::Given((0..bytes.len()).map(place).collect());
         let noise = Noise { dequantize, seed: 0, draws: 1 };
-        let options = ImportOptions {
-            bits: Some(bits as u32),
-            input_range: Some(InputRange::Centred),
-            ..ImportOptions::of_size([16, 16])
-        };
+        let options = ImportOptions { bits: bits as u32, ..ImportOptions::of_size([16, 16]) };
         let model = FlowModel::import(file, fixture.peer, &options, &cpu()).unwrap().model;
         let found = model.bits_per_dim(&images, &noise, &Call::default()).unwrap();
         let truth: Vec<f64> =
@@ -231,7 +227,7 @@ fn parity(fixture: &Fixture, file: &str) -> Row {
     let io = SafeFile::open(&fixture.file("io.safetensors")).unwrap();
     likelihoods(&mut row, fixture, &path, &io);
 
-    let options = ImportOptions { input_range: Some(InputRange::Centred), ..ImportOptions::of_size([16, 16]) };
+    let options = ImportOptions::of_size([16, 16]);
     let imported = FlowModel::import(&path, fixture.peer, &options, &cpu()).unwrap();
     let report = imported.report;
     assert!(report.missing.is_empty() && report.unused.is_empty(), "{report:?}");
