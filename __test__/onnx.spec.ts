@@ -3,7 +3,16 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
 import test, { type ExecutionContext } from 'ava'
-import { exportOnnx, type FlowModel, type GlowOptions, type Images, imagesInMemory, type OnnxPart } from 'glowflow'
+import {
+  createNice,
+  createRealNvp,
+  exportOnnx,
+  type FlowModel,
+  type GlowOptions,
+  type Images,
+  imagesInMemory,
+  type OnnxPart,
+} from 'glowflow'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 
 import { glowflow } from './cli-helpers.js'
@@ -34,18 +43,73 @@ function shapeOf({ config: { imageSize, channels } }: FlowModel): Omit<Shaped, '
   return { height, width, channels }
 }
 
-/** A model whose weights, those that start at zero too, have moved far within a few steps. */
-async function moved(t: ExecutionContext<unknown>, options: Partial<GlowOptions>, images?: Images): Promise<FlowModel> {
-  const model = await tiny(options)
+/** The same model, its weights, those that start at zero too, moved far within a few steps. */
+async function trained(
+  t: ExecutionContext<unknown>,
+  model: FlowModel,
+  {
+    images = slopes(64, shapeOf(model)),
+    learningRate = 0.01,
+  }: { images?: Images | undefined; learningRate?: number } = {},
+): Promise<FlowModel> {
   t.teardown(() => model.dispose())
-  const run = model.train(imagesInMemory(images ?? slopes(64, shapeOf(model))), {
+  const classes = (model.config.kind === 'glow' && model.config.classes) || 1
+  const labels = Uint32Array.from({ length: images.count }, (_, image) => image % classes)
+  const run = model.train(imagesInMemory(images, labels), {
     steps: 8,
     batchSize: 16,
     warmup: 0,
-    optimizer: { learningRate: 0.01 },
+    optimizer: { learningRate },
   })
   await run.finished
   return model
+}
+
+const moved = async (
+  t: ExecutionContext<unknown>,
+  options: Partial<GlowOptions>,
+  images?: Images,
+): Promise<FlowModel> => trained(t, await tiny(options), { images })
+
+/** Expects of all three parts, for one image and for five, what the model itself says. */
+async function agrees(t: ExecutionContext<unknown>, model: FlowModel): Promise<void> {
+  const [encode, decode, logProb] = await Promise.all([
+    exported(t, model, 'encode'),
+    exported(t, model, 'decode'),
+    exported(t, model, 'logProb'),
+  ])
+  const bin = 2 ** (8 - model.config.bits)
+  const classes = model.config.kind === 'glow' ? model.config.classes : undefined
+  for (const count of [1, 5]) {
+    const images = slopes(count, shapeOf(model), 9)
+    const middles = Float32Array.from(images.data, (value) => bin * (Math.floor(value / bin) + 0.5))
+    const each = Array.from({ length: count }, (_, image) => (classes ?? 1) - 1 - (image % (classes ?? 1)))
+    const known = classes ? { labels: each } : {}
+    const labels = classes ? { labels: new Tensor('int64', BigInt64Array.from(each, BigInt), [count]) } : {}
+    // One batch after the other, as in any program.
+    // oxlint-disable-next-line no-await-in-loop
+    const [latents, logProbs, encoded, scored] = await Promise.all([
+      model.encode(images, known),
+      model.logProb(images, { dequantize: 'midpoint', ...known }),
+      encode.run({ images: pixels(middles, images), ...labels }),
+      logProb.run({ images: pixels(middles, images), ...labels }),
+    ])
+    t.deepEqual(encoded['latents']!.dims, [count, latents.dims])
+    t.true(difference(encoded['latents']!.data as Float32Array, latents.data) < 1e-5)
+    t.deepEqual(scored['latents']!.data, encoded['latents']!.data)
+    t.deepEqual([scored['log_prob']!.type, scored['log_prob']!.dims], ['float64', [count]])
+    t.true(relative(scored['log_prob']!.data as Float64Array, logProbs) < 3e-7)
+
+    // oxlint-disable-next-line no-await-in-loop
+    const [decoded, back, own] = await Promise.all([
+      decode.run({ latents: floats(latents.data, count, latents.dims), ...labels }),
+      decode.run({ latents: encoded['latents']!, ...labels }),
+      model.decodeFloat(latents, known),
+    ])
+    t.deepEqual(decoded['images']!.dims, [count, own.height, own.width, own.channels])
+    t.true(difference(decoded['images']!.data as Float32Array, own.data) < 1e-3)
+    t.true(difference(back['images']!.data as Float32Array, middles) < 1e-3)
+  }
 }
 
 const couplings = [
@@ -70,42 +134,76 @@ for (const [c, coupling] of couplings.entries())
         bits: (c + p) % 2 === 0 ? 8 : 5,
       } as const
       test(`a graph computes what the model does: ${Object.values(options).join(', ')}`, async (t) => {
-        const model = await moved(t, options)
-        const [encode, decode, logProb] = await Promise.all([
-          exported(t, model, 'encode'),
-          exported(t, model, 'decode'),
-          exported(t, model, 'logProb'),
-        ])
-        const bin = 2 ** (8 - options.bits)
-        for (const count of [1, 5]) {
-          const images = slopes(count, shapeOf(model), 9)
-          const middles = Float32Array.from(images.data, (value) => bin * (Math.floor(value / bin) + 0.5))
-          // One batch after the other, as in any program.
-          // oxlint-disable-next-line no-await-in-loop
-          const [latents, logProbs, encoded, scored] = await Promise.all([
-            model.encode(images),
-            model.logProb(images, { dequantize: 'midpoint' }),
-            encode.run({ images: pixels(middles, images) }),
-            logProb.run({ images: pixels(middles, images) }),
-          ])
-          t.deepEqual(encoded['latents']!.dims, [count, latents.dims])
-          t.true(difference(encoded['latents']!.data as Float32Array, latents.data) < 1e-5)
-          t.deepEqual(scored['latents']!.data, encoded['latents']!.data)
-          t.deepEqual([scored['log_prob']!.type, scored['log_prob']!.dims], ['float64', [count]])
-          t.true(relative(scored['log_prob']!.data as Float64Array, logProbs) < 3e-7)
-
-          // oxlint-disable-next-line no-await-in-loop
-          const [decoded, back, own] = await Promise.all([
-            decode.run({ latents: floats(latents.data, count, latents.dims) }),
-            decode.run({ latents: encoded['latents']! }),
-            model.decodeFloat(latents),
-          ])
-          t.deepEqual(decoded['images']!.dims, [count, own.height, own.width, own.channels])
-          t.true(difference(decoded['images']!.data as Float32Array, own.data) < 1e-3)
-          t.true(difference(back['images']!.data as Float32Array, middles) < 1e-3)
-        }
+        await agrees(t, await moved(t, options))
       })
     }
+
+for (const options of [
+  { classes: 2 },
+  { classes: 3, classifierWeight: 0.1, levels: 1, imageSize: [8, 16] },
+  { classes: 2, learnTop: false, channels: 3, edgeBias: true },
+] as const)
+  test(`a graph sees classes: ${JSON.stringify(options)}`, async (t) => {
+    const model = await moved(t, options)
+    const images = slopes(2, shapeOf(model), 9)
+    const [first, second] = await Promise.all([0, 1].map((label) => model.logProb(images, { labels: label })))
+    t.true(relative(first!, second!) > 1e-4)
+    await agrees(t, model)
+    const [encode, decode] = await Promise.all([exported(t, model, 'encode'), exported(t, model, 'decode')])
+    t.deepEqual(
+      [encode.inputNames, decode.inputNames],
+      [
+        ['images', 'labels'],
+        ['latents', 'labels'],
+      ],
+    )
+  })
+
+for (const [levels, imageSize, channels, bits] of [
+  [2, 8, 3, 8],
+  [1, [3, 5], 1, 8],
+  [3, [8, 16], 1, 5],
+] as const)
+  test(`the graph of a RealNVP computes what it does: ${levels}, ${imageSize}, ${channels}, ${bits}`, async (t) => {
+    const model = await createRealNvp({
+      levels,
+      imageSize,
+      channels,
+      bits,
+      blocks: 2,
+      hidden: 4,
+      device: 'cpu',
+      seed: 1,
+    })
+    await agrees(t, await trained(t, model))
+  })
+
+for (const prior of ['logistic', 'gaussian'] as const)
+  for (const whitening of ['none', 'approximate', 'zca'] as const)
+    test(`the graph of a NICE computes what it does: ${prior}, ${whitening}`, async (t) => {
+      const channels = whitening === 'zca' ? 1 : 3
+      const options = { imageSize: [4, 6], channels, couplings: 3, hidden: 16, layers: 2, prior, whitening } as const
+      await agrees(t, await trained(t, await createNice({ ...options, device: 'cpu', seed: 1 })))
+    })
+
+test('nothing overflows far out under a logistic prior, nor in a logit without an end', async (t) => {
+  const nice = await trained(t, await createNice({ imageSize: 8, hidden: 16, channels: 1, device: 'cpu', seed: 1 }))
+  const draw = random(8)
+  const images = slopes(4)
+  const values = Float32Array.from(images.data, () => 2e5 * (draw() - 0.5))
+  const { log_prob } = await (await exported(t, nice, 'logProb')).run({ images: pixels(values, images) })
+  const own = await nice.logProb({ ...images, data: values })
+  t.true(own.every(Number.isFinite))
+  t.true(relative(log_prob!.data as Float64Array, own) < 3e-7)
+
+  const options = { imageSize: 8, channels: 1, levels: 1, blocks: 1, hidden: 4, device: 'cpu', seed: 1 } as const
+  const realnvp = await trained(t, await createRealNvp(options))
+  const latents = Float32Array.from({ length: 4 * 64 }, () => 1e6 * (draw() - 0.5))
+  const decoded = await (await exported(t, realnvp, 'decode')).run({ latents: floats(latents, 4, 64) })
+  const found = decoded['images']!.data as Float32Array
+  // The ends of the logit lie beyond those of the pixels, by 1/18 of the range.
+  t.true(found.every((value) => value > -14.3 && value < 270.3))
+})
 
 test('a log-probability is of the place in its bin that a value is given', async (t) => {
   const model = await moved(t, { bits: 3 })

@@ -36,6 +36,7 @@ const modelRule: Rule = { expected: 'a FlowModel', accepts: (value) => value ins
  *   middle of that of an 8-bit value `v`; and as {@link FlowModel.decodeFloat} gives them.
  * - `latents`, float32 `[batch, height * width * channels]`: rows as {@link FlowModel.encode} gives them, every scale flattened, the
  *   finest first.
+ * - `labels`, int64 `[batch]`: the class of each image, from 0; an input of every part of a class-conditional model, and of no other.
  * - `log_prob`, float64 `[batch]`: log-probability of the `bits`-bit images, nats, as of {@link FlowModel.logProb}.
  *
  * @throws `ERR_GLOW_OPTION` for an unknown part, `ERR_GLOW_NOT_INITIALIZED` before the model has seen data, `ERR_GLOW_IO` where the

@@ -12,10 +12,10 @@ use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output
 const ALPHA: f64 = 0.05;
 
 /// `1 - 2 alpha`.
-const SLOPE: f64 = 1.0 - 2.0 * ALPHA;
+pub const SLOPE: f64 = 1.0 - 2.0 * ALPHA;
 
 /// Logits beyond are as good as infinite: `tanh(LIMIT / 2)` is 1 in f32. Some GPUs' `tanh` overflows further out.
-const LIMIT: f64 = 30.0;
+pub const LIMIT: f64 = 30.0;
 
 /// `z = ln y - ln(1 - y)` of `y = 0.05 + 0.9 (x + 0.5)`, `x` in [-0.5, 0.5). No parameters.
 #[derive(Module, Debug, Default)]

@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::flow::{
     Cotangent, Forward, Gradients, Invertible, Mode, Output, Pullback, Seen, Statistics, accumulator, sum_per_example,
 };
-use crate::kernels::{reduce, taps};
-use crate::nets::{BatchNorm, PreparedSignedNet, SavedSignedNet};
+use crate::kernels::{host::read, reduce, taps};
+use crate::nets::{BatchNorm, FoldedNorm, FoldedSignedNet, PreparedSignedNet, SavedSignedNet};
 
 /// A masked or a channel coupling ready to run.
 #[derive(Debug, Clone)]
@@ -27,6 +27,19 @@ pub struct PreparedRescaled {
     pub(super) norm: BatchNorm,
     /// What the norms divide by on the way forward.
     pub(super) mode: Mode,
+}
+
+/// A masked or a channel coupling by running averages, as other programs write it.
+#[derive(Debug, Clone)]
+pub struct FoldedRescaled {
+    /// What it keeps and what it changes.
+    pub partition: Partition,
+    /// Gives shift, then raw log-scale.
+    pub net: FoldedSignedNet,
+    /// Of the bounded log-scale.
+    pub scale: f32,
+    /// Of the changed part.
+    pub norm: FoldedNorm,
 }
 
 /// What the backward pass would otherwise compute again.
@@ -51,6 +64,16 @@ struct Affine {
 }
 
 impl PreparedRescaled {
+    /// By running averages.
+    pub fn folded(&self) -> FoldedRescaled {
+        FoldedRescaled {
+            partition: self.partition.clone(),
+            net: self.net.folded(),
+            scale: read(self.scale.val())[0],
+            norm: self.norm.folded(),
+        }
+    }
+
     fn affine(&self, h: &Tensor<4>) -> Affine {
         let half = h.dims()[3] / 2;
         let shift = self.partition.on_changed(h.clone().narrow(3, 0, half));

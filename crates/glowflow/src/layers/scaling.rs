@@ -52,6 +52,23 @@ pub struct PreparedScaling {
     log_det: Tensor<1>,
 }
 
+impl PreparedScaling {
+    /// Shape `[1, 1, 1, D]`.
+    pub fn scale(&self) -> Tensor<4> {
+        self.scale.clone()
+    }
+
+    /// `1 / scale`. Shape `[1, 1, 1, D]`.
+    pub fn inverse_scale(&self) -> Tensor<4> {
+        self.inverse.clone()
+    }
+
+    /// Nats.
+    pub fn log_det(&self) -> f64 {
+        read(self.log_det.clone())[0]
+    }
+}
+
 impl Invertible for PreparedScaling {
     type Saved = Tensor<4>;
 

@@ -124,6 +124,36 @@ pub struct PreparedWhitening {
     basis: Option<Basis>,
 }
 
+/// A [`Whitening`] as other programs write it: `y = stretch(x - mean)` and `x = unstretch(y) + mean`.
+#[derive(Debug, Clone)]
+pub struct FoldedWhitening {
+    /// `D` values, or one for all.
+    pub mean: Vec<f32>,
+    /// `None`: the identity.
+    pub stretch: Option<Stretch>,
+    /// Nats.
+    pub log_det: f64,
+}
+
+/// What centred values are multiplied by.
+#[derive(Debug, Clone)]
+pub enum Stretch {
+    /// Each by its own factor.
+    Diagonal {
+        /// Shape `[D]`.
+        scale: Tensor<1>,
+        /// `1 / scale`.
+        inverse: Tensor<1>,
+    },
+    /// All by a matrix.
+    Matrix {
+        /// Shape `[D, D]`.
+        weight: Tensor<2>,
+        /// Its inverse.
+        inverse: Tensor<2>,
+    },
+}
+
 /// `E` and its transpose, which is its inverse.
 #[derive(Debug, Clone)]
 struct Basis {
@@ -148,6 +178,29 @@ fn row(values: Tensor<1>) -> Tensor<4> {
 }
 
 impl PreparedWhitening {
+    /// As one map, its matrix made in f64.
+    pub fn folded(&self) -> FoldedWhitening {
+        let mean = self.mean.clone().map_or_else(|| vec![-OFFSET as f32], read);
+        let Some(log_scale) = &self.log_scale else { return FoldedWhitening { mean, stretch: None, log_det: 0.0 } };
+        let logs: Vec<f64> = read(log_scale.clone());
+        let stretch = match &self.basis {
+            None => Stretch::Diagonal { scale: log_scale.clone().exp(), inverse: log_scale.clone().neg().exp() },
+            Some(Basis { columns, .. }) => {
+                let basis = linalg::to_host(columns);
+                let stretched = |sign: f64| {
+                    let scale = DMatrix::from_diagonal(&DVector::from_iterator(
+                        logs.len(),
+                        logs.iter().map(|log| (sign * log).exp()),
+                    ));
+                    let matrix = &basis * scale * basis.transpose();
+                    linalg::to_device(&matrix, columns.dtype(), &columns.device())
+                };
+                Stretch::Matrix { weight: stretched(1.0), inverse: stretched(-1.0) }
+            }
+        };
+        FoldedWhitening { mean, stretch: Some(stretch), log_det: logs.iter().sum() }
+    }
+
     /// `E diag(scale) E^T x`; the matrix is symmetric, so that a gradient takes the same way.
     fn stretch(&self, x: Tensor<4>, scale: Tensor<1>) -> Tensor<4> {
         match &self.basis {

@@ -5,8 +5,9 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use crate::flow::{Gradients, RunningAverage, Seen};
-use crate::kernels::{reduce, taps};
+use super::folded::FoldedNorm;
+use crate::flow::{Gradients, RunningAverage, Seen, accumulator};
+use crate::kernels::{host::read, reduce, taps};
 
 /// Added to a variance, as in RealNVP's code.
 const EPSILON: f64 = 1e-4;
@@ -51,6 +52,21 @@ impl BatchNorm {
             (mean, variance)
         };
         Moments { mean, variance, rows: Some(count) }
+    }
+
+    /// By running averages.
+    pub fn folded(&self) -> FoldedNorm {
+        let moments = Moments { mean: self.mean.value.val(), variance: self.variance.value.val(), rows: None };
+        let scale = moments.scale().reshape(moments.mean.dims());
+        let offset = (moments.mean.clone() * scale.clone()).neg();
+        FoldedNorm {
+            scale,
+            offset: match &self.bias {
+                Some(bias) => offset + bias.val(),
+                None => offset,
+            },
+            log_det: read(moments.log_det(accumulator(&moments.mean.device())))[0],
+        }
     }
 
     /// Normalised, with bias, and what is below 0 cut off.

@@ -2,6 +2,24 @@
 
 use burn::tensor::Tensor;
 
+/// A batch normalisation by running averages, as a map of each channel: `scale x + offset`.
+#[derive(Debug, Clone)]
+pub struct FoldedNorm {
+    /// Shape `[channels]`.
+    pub scale: Tensor<1>,
+    /// Shape `[channels]`.
+    pub offset: Tensor<1>,
+    /// Of one pixel, nats.
+    pub log_det: f64,
+}
+
+impl FoldedNorm {
+    /// The result times `factor`, which its log-det leaves out.
+    pub(super) fn times(self, factor: f64) -> Self {
+        Self { scale: self.scale.mul_scalar(factor), offset: self.offset.mul_scalar(factor), log_det: self.log_det }
+    }
+}
+
 /// A convolution with zero padding that keeps height and width, its bias, and the edge channel's weights.
 #[derive(Debug, Clone)]
 pub struct FoldedConv {
@@ -27,6 +45,18 @@ impl FoldedConv {
     pub(crate) fn of_pixel(weight: Tensor<2>, bias: Tensor<1>) -> Self {
         let [outputs, inputs] = weight.dims();
         Self { weight: weight.reshape([outputs, inputs, 1, 1]), bias, edge: None }
+    }
+
+    /// With `scale`, `[outputs]`, of its outputs, and a bias in place of its own. For one without an edge channel.
+    pub(super) fn rescaled(self, scale: &Tensor<1>, bias: Tensor<1>) -> Self {
+        let [outputs] = scale.dims();
+        Self { weight: self.weight * scale.clone().reshape([outputs, 1, 1, 1]), bias, edge: None }
+    }
+
+    /// With a normalisation behind it. For one without an edge channel.
+    pub(super) fn followed_by(self, norm: &FoldedNorm) -> Self {
+        let bias = self.bias.clone() * norm.scale.clone() + norm.offset.clone();
+        self.rescaled(&norm.scale, bias)
     }
 
     /// Interleaved outputs as two halves: the even ones, then the odd ones with `shift` added.

@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::batch_norm::BatchNorm;
+use super::folded::{FoldedConv, FoldedNorm};
 use super::weight_norm::{PreparedWeightNormConv, WeightNormConv, WeightNormConvConfig};
 use crate::flow::{Gradients, Seen};
 use crate::random::{Key, Purpose};
@@ -139,7 +140,55 @@ struct SavedBlock {
     out: Tensor<4>,
 }
 
+/// A [`ResidualNet`] by running averages, as plain convolutions: its skips add up to what goes through a ReLU and the
+/// last of them.
+#[derive(Debug, Clone)]
+pub struct FoldedResidualNet {
+    /// 3x3.
+    pub first: FoldedConv,
+    /// 1x1, of the first convolution's output.
+    pub skip: FoldedConv,
+    /// One after the other.
+    pub blocks: Vec<FoldedBlock>,
+    /// 1x1.
+    pub last: FoldedConv,
+}
+
+/// `x + second(relu(first(relu(norm(x)))))`, and what of it goes to the last convolution.
+#[derive(Debug, Clone)]
+pub struct FoldedBlock {
+    /// Of the input, which others read, too.
+    pub norm: FoldedNorm,
+    /// 3x3.
+    pub first: FoldedConv,
+    /// 3x3.
+    pub second: FoldedConv,
+    /// 1x1.
+    pub skip: FoldedConv,
+}
+
 impl PreparedResidualNet {
+    /// As plain convolutions. The last norm, of the sum of all skips, is in each of them; its offset in the first.
+    pub fn folded(&self) -> FoldedResidualNet {
+        let norm = self.last_norm.folded();
+        let block = |block: &PreparedBlock| {
+            let skip = block.skip.folded();
+            let bias = skip.bias.clone() * norm.scale.clone();
+            FoldedBlock {
+                norm: block.first_norm.folded(),
+                first: block.first.folded().followed_by(&block.second_norm.folded()),
+                second: block.second.folded(),
+                skip: skip.rescaled(&norm.scale, bias),
+            }
+        };
+        FoldedResidualNet {
+            first: self.first.folded(),
+            skip: self.skip.folded().followed_by(&norm),
+            blocks: self.blocks.iter().map(block).collect(),
+            last: self.last.folded(),
+        }
+    }
+
     /// `[batch, height, width, inputs]` to `[.., outputs]`.
     pub fn forward(&self, x: &Tensor<4>, seen: &mut Seen) -> Tensor<4> {
         let mut state = self.first.forward(x);

@@ -6,7 +6,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::batch_norm::BatchNorm;
-use super::residual::{PreparedResidualNet, ResidualNet, ResidualNetConfig, SavedResidualNet};
+use super::folded::FoldedNorm;
+use super::residual::{FoldedResidualNet, PreparedResidualNet, ResidualNet, ResidualNetConfig, SavedResidualNet};
 use crate::flow::{Gradients, Seen};
 
 /// A checkerboard's normalised input is doubled: half of it is zeros.
@@ -64,7 +65,39 @@ pub struct SavedSignedNet {
     net: SavedResidualNet,
 }
 
+/// A [`SignedNet`] by running averages: `net(relu([r, -r]))` of `r = norm(x)`.
+#[derive(Debug, Clone)]
+pub struct FoldedSignedNet {
+    /// Factor included.
+    pub norm: FoldedNorm,
+    /// Its first convolution has twice as many inputs as this net.
+    pub net: FoldedResidualNet,
+    /// What it makes of a mask.
+    pub mask: Option<FoldedMask>,
+}
+
+/// What a net's first convolution makes of a mask, whatever the image.
+#[derive(Debug, Clone)]
+pub struct FoldedMask {
+    /// Shape `[1, 1, height, width]`.
+    pub mask: Tensor<4>,
+    /// Shape `[hidden, 1, 3, 3]`.
+    pub weight: Tensor<4>,
+}
+
 impl PreparedSignedNet {
+    /// As plain convolutions.
+    pub fn folded(&self) -> FoldedSignedNet {
+        let mut net = self.net.folded();
+        let mask = self.mask.clone().map(|mask| {
+            let weight = net.first.weight.clone();
+            let inputs = weight.dims()[1] - 1;
+            net.first.weight = weight.clone().narrow(1, 0, inputs);
+            FoldedMask { mask: mask.permute([0, 3, 1, 2]), weight: weight.narrow(1, inputs, 1) }
+        });
+        FoldedSignedNet { norm: self.norm.folded().times(self.factor()), net, mask }
+    }
+
     fn factor(&self) -> f64 {
         if self.mask.is_some() { MASKED_FACTOR } else { 1.0 }
     }

@@ -5,6 +5,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::folded::FoldedConv;
 use crate::flow::{Gradients, Penalised};
 use crate::kernels::{conv, pixel, reduce};
 use crate::random::Key;
@@ -99,6 +100,19 @@ impl PreparedWeightNormConv {
         match self.parameters.taps {
             1 => pixel::forward(x, &self.weight, &self.bias),
             _ => conv::forward(x, &self.weight, &self.bias.clone().unsqueeze()),
+        }
+    }
+
+    /// As a plain convolution.
+    pub fn folded(&self) -> FoldedConv {
+        let [outputs] = self.bias.dims();
+        match self.parameters.taps {
+            1 => FoldedConv::of_pixel(self.weight.clone(), self.bias.clone()),
+            _ => {
+                let [inputs, _] = self.weight.dims();
+                let weight = self.weight.clone().reshape([inputs, 3, 3, outputs]).permute([3, 0, 1, 2]);
+                FoldedConv { weight, bias: self.bias.clone(), edge: None }
+            }
         }
     }
 

@@ -67,6 +67,11 @@ impl PreparedZeroLinear {
         pixel::forward(&as_pixels(x), &self.weight, &self.bias).reshape([batch, outputs])
     }
 
+    /// What it gives for each of its inputs alone at 1, the others at 0. Shape `[inputs, outputs]`.
+    pub fn table(&self) -> Tensor<2> {
+        self.weight.clone().transpose() + self.bias.clone().unsqueeze()
+    }
+
     /// Pulls `dy`, `[batch, outputs]`, back to the input and adds the parameters' gradients.
     pub fn backward(&self, x: &Tensor<2>, dy: &Tensor<2>, gradients: &mut Gradients) -> Tensor<2> {
         let [outputs] = self.bias.dims();

@@ -5,7 +5,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::Labels;
+use super::{FoldedNormal, Labels};
 use crate::flow::Gradients;
 use crate::kernels::{reduce, taps};
 use crate::layers::LOG_SCALE_FACTOR;
@@ -77,6 +77,18 @@ impl FreeNormal {
                 let rows = needed(labels).rows_of(&normal.table());
                 let ([batch, _], [.., channels]) = (rows.dims(), normal.mean.dims());
                 rows.reshape([batch, height, width, 2 * channels])
+            }
+        }
+    }
+
+    /// As tables.
+    pub fn folded(&self) -> FoldedNormal {
+        match self {
+            Self::Channels(_) => FoldedNormal { shared: Some(self.forward([1, 1], None)), by_class: None },
+            Self::Classes(normal) => {
+                let [classes, height, width, channels] = normal.mean.dims();
+                let table = normal.table().reshape([classes, height, width, 2 * channels]);
+                FoldedNormal { shared: None, by_class: Some(table) }
             }
         }
     }

@@ -2,6 +2,7 @@
 //! are trained themselves; classes move them; and the logistic
 //! distribution.
 
+mod folded;
 mod free;
 mod labels;
 mod logistic;
@@ -10,6 +11,7 @@ mod scores;
 mod split;
 mod top;
 
+pub use folded::{FoldedNormal, FoldedPrior};
 pub use free::{ChannelNormal, ClassNormal, FreeNormal};
 pub use labels::Labels;
 pub use prior::Prior;

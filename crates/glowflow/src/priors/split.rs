@@ -5,7 +5,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{FreeNormal, Labels};
+use super::{FoldedNormal, FoldedPrior, FreeNormal, Labels};
 use crate::flow::Gradients;
 use crate::kernels::normal::{self, Layout};
 use crate::nets::{Padding, PreparedZeroConv, ZeroConv, ZeroConvConfig};
@@ -108,9 +108,13 @@ impl PreparedSplit {
         self.normal.as_ref().is_some_and(FreeNormal::sees_class)
     }
 
-    /// From the kept channels to mean and log-deviation of the gone ones, interleaved, where a convolution gives them.
-    pub fn conv(&self) -> Option<&PreparedZeroConv> {
-        self.prior.as_ref()
+    /// As other programs write it.
+    pub fn folded(&self) -> FoldedPrior {
+        match (&self.prior, &self.normal) {
+            (Some(prior), _) => FoldedPrior::Conv(prior.folded()),
+            (None, Some(normal)) => FoldedPrior::Normal(normal.folded()),
+            (None, None) => FoldedPrior::Normal(FoldedNormal::standard()),
+        }
     }
 
     /// `ln p(gone | kept)` of each example, nats.

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{ClassScores, FreeNormal, Labels, PriorForm};
+use super::{ClassScores, FoldedNormal, FreeNormal, Labels, PriorForm};
 use crate::flow::Gradients;
 use crate::kernels::normal::{self, Layout};
 use crate::kernels::reduce;
@@ -133,9 +133,17 @@ impl PreparedTop {
         self.classes.is_some() || self.normal.as_ref().is_some_and(FreeNormal::sees_class)
     }
 
-    /// Means, then log-deviations, of a prior that is the same for all images. Shape `[1, height, width, 2 * channels]`.
-    pub fn shared(&self) -> Option<Tensor<4>> {
-        (!self.sees_class()).then(|| self.parameters(None))
+    /// As other programs write it.
+    pub fn folded(&self) -> FoldedNormal {
+        if let Some(normal) = &self.normal {
+            return normal.folded();
+        }
+        let by_class = self.classes.as_ref().map(|classes| {
+            let table = classes.table();
+            let [count, columns] = table.dims();
+            table.reshape([count, 1, 1, columns])
+        });
+        FoldedNormal { shared: self.learned.as_ref().map(|_| self.shared.clone()), by_class }
     }
 
     /// `ln p(z)` of each example, nats.

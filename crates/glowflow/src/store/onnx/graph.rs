@@ -104,9 +104,9 @@ impl Graph {
         self.body = std::mem::take(&mut self.body).message(field, message);
     }
 
-    /// A float input. `shape` without the batch.
-    pub fn input(&mut self, name: &str, shape: &[usize]) -> Value {
-        self.add(11, &described(name, Type::Float, shape));
+    /// `shape` without the batch.
+    pub fn input(&mut self, name: &str, kind: Type, shape: &[usize]) -> Value {
+        self.add(11, &described(name, kind, shape));
         self.unused(name)
     }
 
@@ -178,6 +178,14 @@ impl Graph {
         name
     }
 
+    /// A list of doubles, named.
+    pub fn doubles(&mut self, name: &str, values: &[f64]) -> Value {
+        let name = self.unused(name);
+        let data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self.push_constant(&name, Type::Double, &[values.len()], data);
+        name
+    }
+
     /// A list of integers: a shape, axes, sizes.
     pub fn integers(&mut self, values: &[i64]) -> Value {
         let key = format!("{values:?}");
@@ -246,7 +254,7 @@ mod tests {
 
     fn example(most: u64) -> Graph {
         let mut graph = Graph::with_most("g", most);
-        let x = graph.input("x", &[3]);
+        let x = graph.input("x", Type::Float, &[3]);
         let two = graph.number(2.0);
         let y = graph.node("layer", "Mul", &[&x, &two], &[]);
         graph.output("y", Type::Float, &[3], &y);
@@ -286,7 +294,7 @@ mod tests {
     #[test]
     fn names_are_used_once_and_what_is_shared_is_stored_once() {
         let mut graph = Graph::new("g");
-        let x = graph.input("x", &[3]);
+        let x = graph.input("x", Type::Float, &[3]);
         let names = ["a/Exp", "a/Exp_1", "a/Exp_2"].map(|name| Value(name.into()));
         assert_eq!([(); 3].map(|()| graph.node("a", "Exp", &[&x], &[])), names);
         assert_ne!(graph.constant("w", &[1], &[1.0]), graph.constant("w", &[1], &[1.0]));

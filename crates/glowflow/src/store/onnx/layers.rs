@@ -1,4 +1,4 @@
-//! The invertible layers, one function a direction.
+//! Steps of flow, one function a direction, and what all layers share.
 
 use super::graph::{Attribute, Graph, Type, Value};
 use super::net::{conv, conv_net};
@@ -15,11 +15,6 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// From the engine's order.
-    pub fn of([height, width, channels]: [usize; 3]) -> Self {
-        Self { channels, height, width }
-    }
-
     pub fn size(self) -> [usize; 2] {
         [self.height, self.width]
     }
@@ -69,6 +64,25 @@ impl LogProb {
         });
     }
 
+    /// Adds the log-probability of standard logistic values, `-|z| - 2 ln(1 + e^-|z|)`, in double precision.
+    pub fn add_logistic(&mut self, graph: &mut Graph, scope: &str, values: &Value) {
+        let values = to_double(graph, scope, values);
+        let (one, two) = (graph.double("log_prob.one", 1.0), graph.double("log_prob.two", 2.0));
+        let size = graph.node(scope, "Abs", &[&values], &[]);
+        let minus_size = graph.node(scope, "Neg", &[&size], &[]);
+        let tail = graph.node(scope, "Exp", &[&minus_size], &[]);
+        let tail = graph.node(scope, "Add", &[&tail, &one], &[]);
+        let tail = graph.node(scope, "Log", &[&tail], &[]);
+        let tails = graph.node(scope, "Mul", &[&tail, &two], &[]);
+        let minus_log = graph.node(scope, "Add", &[&size, &tails], &[]);
+        self.add_sum_of_doubles(graph, scope, &minus_log, Sign::Minus);
+    }
+
+    /// Adds a double of each example, `[batch]`.
+    pub fn add(&mut self, of_example: Value) {
+        self.terms.push(of_example);
+    }
+
     /// The whole. Shape `[batch]`.
     pub fn total(&self, graph: &mut Graph) -> Value {
         let constant = graph.double("log_prob.constant", self.constant);
@@ -86,23 +100,6 @@ pub(super) enum Sign {
 
 fn to_double(graph: &mut Graph, scope: &str, x: &Value) -> Value {
     graph.node(scope, "Cast", &[x], &[Attribute::Integer("to", Type::Double as i64)])
-}
-
-/// `squeeze`: `shape` is that of the result.
-pub(super) fn squeeze(graph: &mut Graph, scope: &str, x: &Value, shape: Shape) -> Value {
-    let Shape { channels, height, width } = shape;
-    let [channels, height, width] = [channels, height, width].map(|size| size as i64);
-    let apart = graph.integers(&[-1, channels / 4, height, 2, width, 2]);
-    let x = graph.node(scope, "Reshape", &[x, &apart], &[]);
-    let x = graph.node(scope, "Transpose", &[&x], &[Attribute::Integers("perm", &[0, 1, 3, 5, 2, 4])]);
-    let together = graph.integers(&[-1, channels, height, width]);
-    graph.node(scope, "Reshape", &[&x, &together], &[])
-}
-
-/// `unsqueeze`.
-pub(super) fn unsqueeze(graph: &mut Graph, scope: &str, z: &Value) -> Value {
-    let attributes = [Attribute::Integer("blocksize", 2), Attribute::Text("mode", "CRD")];
-    graph.node(scope, "DepthToSpace", &[z], &attributes)
 }
 
 /// Image to latent through a step of flow.
