@@ -319,7 +319,7 @@ test('glowflow export', async (t) => {
   await writeFile(join(path, 'taken'), '')
   const wrong: [args: string[], sentence: RegExp, code: number][] = [
     [[...args.slice(0, 4), 'sample'], /'logProb' for --part but received 'sample' \(ERR_GLOW_OPTION\)/, 2],
-    [args.slice(0, 3), /--part <name>' not specified/, 2],
+    [args.slice(0, 3), /Expected --part and no --layout with --format onnx/, 2],
     [[...args, '--format', 'onxn'], /Allowed choices are onnx/, 2],
     [[...args, '--out', join('taken', 'model.onnx')], /ERR_GLOW_IO/, 1],
   ]
