@@ -85,7 +85,9 @@ async function agrees(t: ExecutionContext<unknown>, model: FlowModel): Promise<v
     const middles = Float32Array.from(images.data, (value) => bin * (Math.floor(value / bin) + 0.5))
     const each = Array.from({ length: count }, (_, image) => (classes ?? 1) - 1 - (image % (classes ?? 1)))
     const known = classes ? { labels: each } : {}
-    const labels = classes ? { labels: new Tensor('int64', BigInt64Array.from(each, BigInt), [count]) } : {}
+    const labels: Record<string, Tensor> = classes
+      ? { labels: new Tensor('int64', BigInt64Array.from(each, BigInt), [count]) }
+      : {}
     // One batch after the other, as in any program.
     // oxlint-disable-next-line no-await-in-loop
     const [latents, logProbs, encoded, scored] = await Promise.all([
