@@ -3,6 +3,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
 import type { ExecutionContext } from 'ava'
 import {
@@ -19,6 +20,10 @@ import {
 import { random } from '../examples/random.ts'
 
 export { random }
+
+/** A file of another project's model, from the engine's tests. */
+export const peerFile = (path: string): string =>
+  fileURLToPath(new URL(`../crates/glowflow/tests/fixtures/peers/${path}`, import.meta.url))
 
 /** Images with noise over a slope whose direction tells the two classes apart. */
 export function slopes(count: number, { height = 8, width = 8, channels = 1 } = {}, seed = 1): Images {

@@ -1,6 +1,5 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 
 import test from 'ava'
 import {
@@ -15,10 +14,7 @@ import {
 } from 'glowflow'
 
 import { glowflow } from './cli-helpers.js'
-import { folder, initialized, refuses, slopes } from './helpers.js'
-
-const fixture = (path: string): string =>
-  fileURLToPath(new URL(`../crates/glowflow/tests/fixtures/peers/${path}`, import.meta.url))
+import { folder, initialized, peerFile as fixture, refuses, slopes } from './helpers.js'
 
 const fixtures: readonly [folder: string, layout: PyTorchLayout, ours: string][] = [
   ['ros_affine_nolu', 'rosinality', 'rosinality'],

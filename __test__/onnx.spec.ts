@@ -11,12 +11,13 @@ import {
   type GlowOptions,
   type Images,
   imagesInMemory,
+  importPyTorch,
   type OnnxPart,
 } from 'glowflow'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 
 import { glowflow } from './cli-helpers.js'
-import { folder, initialized, random, refuses, slopes, tiny } from './helpers.js'
+import { folder, initialized, peerFile, random, refuses, slopes, tiny } from './helpers.js'
 
 type Shaped = Pick<Images, 'count' | 'height' | 'width' | 'channels'>
 
@@ -304,6 +305,18 @@ test('what cannot be exported is refused, and no file is left', async (t) => {
   await model.dispose()
   await refuses(t, 'ERR_GLOW_DISPOSED', /disposed/, () => exportOnnx(model, file, { part: 'encode' }))
 })
+
+for (const [name, layout] of [
+  ['ros_affine_nolu', 'rosinality'],
+  ['y0ast_affine_lu', 'y0ast'],
+  ['chai_affine_nolu', 'chaiyujin'],
+  ['nf_glow_lu', 'normflows'],
+] as const)
+  test(`the graph of a model of ${layout} computes what it does`, async (t) => {
+    const { model } = await importPyTorch(peerFile(`${name}/model.pt`), { layout, imageSize: 16, device: 'cpu' })
+    t.teardown(() => model.dispose())
+    await agrees(t, model)
+  })
 
 test('glowflow export', async (t) => {
   const path = await folder(t)
