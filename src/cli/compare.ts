@@ -1,6 +1,5 @@
 /** `glowflow compare` */
 
-import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 
 import { closest } from 'fastest-levenshtein'
@@ -12,14 +11,13 @@ import { check } from '../options.js'
 import * as is from '../rules.js'
 import type { Rules } from '../rules.js'
 import { command, note, number, show } from './command.js'
-import { readSettings } from './config-file.js'
+import { readJson, readSettings } from './config-file.js'
 import { openBoth } from './data-source.js'
-import { fileError, usageError } from './failure.js'
-import { writeWhole } from './files.js'
+import { usageError } from './failure.js'
 import { settingOptions } from './flags.js'
 import { isPreset, recipe } from './preset.js'
 import { loosely, paths, type Settings } from './settings.js'
-import { markdown, runTrials, type Trial, type TrialResult } from './trial.js'
+import { markdown, runTrials, type Trial, type TrialResult, writeTable } from './trial.js'
 
 /** A kind of model that takes part. */
 interface Kind {
@@ -135,8 +133,7 @@ export const compareCommand = () => {
     const rows = contenders.map(({ name }, at): Row => ({ name, ...results[at]! }))
     const text = tableText(rows)
     const byTime = training.steps === undefined
-    await writeWhole(join(out, 'table.json'), `${JSON.stringify({ settings, limit, rows }, null, 2)}\n`)
-    await writeWhole(join(out, 'table.md'), `${text}\n`)
+    await writeTable(out, { settings, limit, rows }, text)
     await Promise.all(['svg', 'png'].map((ending) => writePlot(join(out, `curves.${ending}`), plot(rows, byTime))))
     note(`${join(out, 'table.md')}, table.json, curves.svg and curves.png`)
     show({ json: { out, rows }, text }, json)
@@ -153,13 +150,7 @@ async function contender(name: string): Promise<Contender> {
     const near = closest(name, [...Object.keys(kinds), ...Object.keys(presets)])
     throw usageError(`Unknown model ${name}, the closest known one is ${near}; a file of options ends in .json`)
   }
-  const text = await readFile(name, 'utf8')
-  let options: unknown
-  try {
-    options = JSON.parse(text)
-  } catch (error) {
-    throw fileError(name, `it is not JSON (${(error as Error).message})`)
-  }
+  const options = await readJson(name)
   const { kind = 'glow' } = (is.object.accepts(options) ? options : {}) as { kind?: string }
   const known = Object.hasOwn(kinds, kind) ? kinds[kind]! : kinds['glow']!
   check(

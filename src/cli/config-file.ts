@@ -32,14 +32,18 @@ const configRules = (settings: unknown): Rules<Settings> => ({
   data: is.nested(sections.data),
 })
 
-async function readConfig(file: string): Promise<Settings> {
+/** What a file of JSON holds. */
+export async function readJson(file: string): Promise<unknown> {
   const text = await readFile(file, 'utf8')
-  let config: unknown
   try {
-    config = JSON.parse(text)
+    return JSON.parse(text)
   } catch (error) {
     throw fileError(file, `it is not JSON (${(error as Error).message})`)
   }
+}
+
+async function readConfig(file: string): Promise<Settings> {
+  const config = await readJson(file)
   try {
     check(config as Settings & { $schema?: string }, { $schema: is.path, ...configRules(config) })
   } catch (error) {

@@ -9,12 +9,11 @@ import { modelOptions } from './classes.js'
 import { command, note, number, show } from './command.js'
 import { readSettings } from './config-file.js'
 import { openBoth } from './data-source.js'
-import { writeWhole } from './files.js'
 import { settingOptions } from './flags.js'
 import { over, presetOption, recipe } from './preset.js'
 import { paths, type Settings } from './settings.js'
 import { mean, spread } from './statistics.js'
-import { markdown, meanCurve, runTrials, type Trial, type TrialResult } from './trial.js'
+import { markdown, meanCurve, runTrials, type Trial, type TrialResult, writeTable } from './trial.js'
 
 type GlowConfig = Extract<ModelConfig, { kind: 'glow' }>
 type Coupling = GlowConfig['coupling']
@@ -122,8 +121,7 @@ export const figure3Command = () => {
     const rows = tableRows(runs, permutations)
     const result = { settings: { ...settings, data: settings.data ?? {} }, limit, rows, runs }
     const text = tableText(rows, found)
-    await writeWhole(join(out, 'table.json'), `${JSON.stringify(result, null, 2)}\n`)
-    await writeWhole(join(out, 'table.md'), `${text}\n`)
+    await writeTable(out, result, text)
     await Promise.all(couplings.flatMap((coupling) => drawn(runs, permutations, coupling, out)))
     note(`${join(out, 'table.md')}, table.json, additive.svg, additive.png, affine.svg and affine.png`)
     show({ json: { out, rows }, text }, json)

@@ -151,6 +151,12 @@ export function meanCurve(curves: readonly TrialResult['curve'][]): [step: numbe
   return first.map(({ step }, at) => [step, mean(curves.map((curve) => curve[at]?.bitsPerDim ?? Number.NaN))])
 }
 
+/** What came of an experiment: for programs, and for people. */
+export async function writeTable(folder: string, result: object, text: string): Promise<void> {
+  await writeWhole(join(folder, 'table.json'), `${JSON.stringify(result, null, 2)}\n`)
+  await writeWhole(join(folder, 'table.md'), `${text}\n`)
+}
+
 /** Rows as Markdown, the first one the head. */
 export function markdown([head = [], ...rows]: readonly (readonly string[])[]): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`

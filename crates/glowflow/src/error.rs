@@ -64,6 +64,15 @@ pub enum Error {
         /// Path of the first such layer, e.g. `levels.0.steps.3.coupling`.
         layer: String,
     },
+    /// An affine scale can be too small to divide by.
+    #[error(
+        "Image {image} of these latents is too large for a number: they lie far from what the model has learned. A lower \
+         temperature or a smaller amount helps, and so does a model trained with the scale 'bounded'"
+    )]
+    Overflow {
+        /// The first such image, from 0.
+        image: usize,
+    },
     /// A 1x1 convolution that has no inverse.
     #[error("The 1x1 convolution of {layer} has no inverse")]
     Singular {
@@ -193,7 +202,7 @@ impl Error {
             Self::Shape { .. } => "ERR_GLOW_SHAPE",
             Self::DeviceUnavailable { .. } => "ERR_GLOW_DEVICE_UNAVAILABLE",
             Self::OutOfMemory { .. } => "ERR_GLOW_OUT_OF_MEMORY",
-            Self::NotFinite { .. } => "ERR_GLOW_NOT_FINITE",
+            Self::NotFinite { .. } | Self::Overflow { .. } => "ERR_GLOW_NOT_FINITE",
             Self::Singular { .. } => "ERR_GLOW_SINGULAR",
             Self::File { .. } => "ERR_GLOW_FILE",
             Self::Io { .. } => "ERR_GLOW_IO",
@@ -223,6 +232,7 @@ impl Error {
                 json!({ "what": what, "needed": needed, "available": available })
             }
             Self::NotFinite { what, step, layer } => json!({ "what": what, "step": step, "layer": layer }),
+            Self::Overflow { image } => json!({ "image": image }),
             Self::Singular { layer } => json!({ "layer": layer }),
             Self::Weights { path, reason, report: Some(report) } => {
                 json!({ "path": path.display().to_string(), "reason": reason, "report": report })

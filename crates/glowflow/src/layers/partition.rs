@@ -2,6 +2,8 @@
 
 use burn::tensor::{Tensor, TensorData};
 
+use crate::kernels::coupling::halves;
+
 /// Kept and changed part.
 #[derive(Debug, Clone)]
 pub enum Partition {
@@ -47,8 +49,7 @@ impl Partition {
                 Parts { kept: x.clone() * kept.clone(), changed: x.clone() * changed.clone() }
             }
             Self::Channels { keeps_first } => {
-                let half = x.dims()[3] / 2;
-                let (first, second) = (x.clone().narrow(3, 0, half), x.clone().narrow(3, half, half));
+                let (first, second) = halves(x);
                 if *keeps_first {
                     Parts { kept: first, changed: second }
                 } else {

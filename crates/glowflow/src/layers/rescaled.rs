@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::flow::{
     Cotangent, Forward, Gradients, Invertible, Mode, Output, Pullback, Seen, Statistics, accumulator, sum_per_example,
 };
-use crate::kernels::{host::read, reduce, taps};
+use crate::kernels::{coupling::halves, host::read, reduce, taps};
 use crate::nets::{BatchNorm, FoldedNorm, FoldedSignedNet, PreparedSignedNet, SavedSignedNet};
 
 /// A masked or a channel coupling ready to run.
@@ -75,9 +75,9 @@ impl PreparedRescaled {
     }
 
     fn affine(&self, h: &Tensor<4>) -> Affine {
-        let half = h.dims()[3] / 2;
-        let shift = self.partition.on_changed(h.clone().narrow(3, 0, half));
-        let tanh = self.partition.on_changed(h.clone().narrow(3, half, half)).tanh();
+        let (shift, raw) = halves(h);
+        let shift = self.partition.on_changed(shift);
+        let tanh = self.partition.on_changed(raw).tanh();
         let log_scale = tanh.clone() * self.scale.val().unsqueeze();
         Affine { shift, tanh, log_scale }
     }

@@ -31,11 +31,7 @@ impl FlowModel {
             ModelConfig::Glow(config) => {
                 write_rosinality(&path, config, tensors_by_name(state.inferred()), model.initialized())
             }
-            other => {
-                let kind =
-                    serde_json::to_value(other).ok().and_then(|config| config["kind"].as_str().map(str::to_owned));
-                Err(Error::option("kind", "\"glow\"", kind.unwrap_or_default()))
-            }
+            other => Err(Error::option("kind", "\"glow\"", other.kind())),
         })
     }
 }

@@ -289,16 +289,12 @@ impl FlowModel {
         self.images(dequantize::to_floats(values))
     }
 
-    /// [`Error::NotFinite`] for latents at which the inverse overflows: an affine scale can be too small to divide by.
+    /// [`Error::Overflow`] for latents at which the inverse is not finite.
     fn decode_finite(&self, latents: &Latents, call: &Call) -> Result<Vec<f32>> {
         let values = self.decode_scaled(latents, call)?;
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
-            Some(at) => Err(Error::NotFinite {
-                what: format!("image {}", at / latents.dims),
-                step: self.step(),
-                layer: "what was decoded".into(),
-            }),
+            Some(at) => Err(Error::Overflow { image: at / latents.dims }),
         }
     }
 

@@ -36,7 +36,7 @@ impl BatchNorm {
     /// What a pass divides by. `x` is `[batch, height, width, channels]`.
     pub fn moments(&self, x: &Tensor<4>, seen: &mut Seen) -> Moments {
         let Seen::Batch(statistics) = seen else {
-            return Moments { mean: self.mean.value.val(), variance: self.variance.value.val(), rows: None };
+            return self.running();
         };
         let rows = taps::rows(x.clone());
         let [count, channels] = rows.dims();
@@ -54,9 +54,13 @@ impl BatchNorm {
         Moments { mean, variance, rows: Some(count) }
     }
 
+    fn running(&self) -> Moments {
+        Moments { mean: self.mean.value.val(), variance: self.variance.value.val(), rows: None }
+    }
+
     /// By running averages.
     pub fn folded(&self) -> FoldedNorm {
-        let moments = Moments { mean: self.mean.value.val(), variance: self.variance.value.val(), rows: None };
+        let moments = self.running();
         let scale = moments.scale().reshape(moments.mean.dims());
         let offset = (moments.mean.clone() * scale.clone()).neg();
         FoldedNorm {

@@ -61,6 +61,15 @@ impl ModelConfig {
         }
     }
 
+    /// The name of the kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Glow(_) => "glow",
+            Self::RealNvp(_) => "realnvp",
+            Self::Nice(_) => "nice",
+        }
+    }
+
     /// Every option that is out of range.
     pub fn problems(&self) -> Vec<Error> {
         match self {
@@ -157,19 +166,25 @@ fn out_of_range(option: &str, value: usize, low: usize, high: usize) -> Option<E
 
 /// What is wrong with images that are halved so often, for a `reason`.
 fn image_problems(image: ImageShape, halvings: usize, reason: &str) -> Vec<Error> {
-    let ImageShape { height, width, channels } = image;
-    let mut problems = Vec::new();
-    if ![1, 3, 4].contains(&channels) {
-        problems.push(Error::option("channels", "1, 3 or 4", channels));
-    }
+    let ImageShape { height, width, .. } = image;
+    let mut problems = Vec::from_iter(channels_problem(image));
     if halvings <= MOST_LEVELS {
         let multiple = 1usize << halvings;
         let fits = |side: usize| side > 0 && side.is_multiple_of(multiple) && side <= 4096;
         if !fits(height) || !fits(width) {
             let expected = format!("a multiple of {multiple} ({reason}) up to 4096");
-            let received = if height == width { height.to_string() } else { format!("{height} x {width}") };
-            problems.push(Error::option("imageSize", expected, received));
+            problems.push(Error::option("imageSize", expected, sides(image)));
         }
     }
     problems
+}
+
+/// The error of pixels that no picture has.
+fn channels_problem(ImageShape { channels, .. }: ImageShape) -> Option<Error> {
+    (![1, 3, 4].contains(&channels)).then(|| Error::option("channels", "1, 3 or 4", channels))
+}
+
+/// Height and width as `imageSize` takes them: one number where they are equal.
+fn sides(ImageShape { height, width, .. }: ImageShape) -> String {
+    if height == width { height.to_string() } else { format!("{height} x {width}") }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{channels_problem, out_of_range, sides};
 use crate::error::Error;
 use crate::images::ImageShape;
 use crate::layers::WhiteningKind;
@@ -60,21 +61,15 @@ impl NiceConfig {
     /// Every option that is out of range.
     pub fn problems(&self) -> Vec<Error> {
         let mut problems = Vec::new();
-        let mut range = |option: &str, value: usize, low: usize, high: usize| {
-            if !(low..=high).contains(&value) {
-                problems.push(Error::option(option, format!("a whole number from {low} to {high}"), value));
-            }
-        };
+        let mut range = |option: &str, value, low, high| problems.extend(out_of_range(option, value, low, high));
         range("couplings", self.couplings, 1, 1024);
         range("hidden", self.hidden, 1, 8192);
         range("layers", self.layers, 1, 64);
         range("bits", self.bits as usize, 1, 8);
-        let ImageShape { height, width, channels } = self.image;
-        if ![1, 3, 4].contains(&channels) {
-            problems.push(Error::option("channels", "1, 3 or 4", channels));
-        }
+        problems.extend(channels_problem(self.image));
+        let ImageShape { height, width, .. } = self.image;
         let fits = |side: usize| (1..=4096).contains(&side);
-        let received = if height == width { height.to_string() } else { format!("{height} x {width}") };
+        let received = sides(self.image);
         if !fits(height) || !fits(width) {
             problems.push(Error::option("imageSize", "a whole number from 1 to 4096", received));
         } else if !self.image.dims().is_multiple_of(2) {
