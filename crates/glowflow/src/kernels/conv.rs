@@ -1,4 +1,5 @@
-//! A 3x3 convolution as a matrix product to `9 * c_out` columns and a shift-and-add, never an im2col of its input.
+//! A 3x3 convolution: composed, a matrix product to `9 * c_out` columns and a shift-and-add; on the CPU, products that read
+//! their windows in place.
 
 use burn::tensor::Tensor;
 
@@ -17,13 +18,24 @@ pub struct ConvGradients {
 
 /// `weight` is `[c_in, 9 * c_out]`, tap-major columns; `bias` `[1 or height * width, c_out]`.
 pub fn forward(x: &Tensor<4>, weight: &Tensor<2>, bias: &Tensor<2>) -> Tensor<4> {
-    let [batch, height, width, c_in] = x.dims();
-    let [_, c_out] = bias.dims();
-    if let (Some(values), Some(w), Some(b)) = (Values::of(x), Values::of(weight), Values::of(bias)) {
-        let y = cpu::conv::forward(grid(x), &values, &w, &b, c_in, c_out);
-        return tensor(y, [batch, height, width, c_out]);
+    if let Some(y) = on_cpu(x, weight, bias, None) {
+        return y;
     }
     taps::add_bias(taps::add_taps(taps::product(x.clone(), weight.clone()), false), bias.clone())
+}
+
+/// [`forward`], added to `onto`.
+pub fn forward_onto(onto: &Tensor<4>, x: &Tensor<4>, weight: &Tensor<2>, bias: &Tensor<2>) -> Tensor<4> {
+    let values = Values::of(onto);
+    let sum = values.and_then(|values| on_cpu(x, weight, bias, Some(&values)));
+    sum.unwrap_or_else(|| onto.clone() + forward(x, weight, bias))
+}
+
+fn on_cpu(x: &Tensor<4>, weight: &Tensor<2>, bias: &Tensor<2>, onto: Option<&[f32]>) -> Option<Tensor<4>> {
+    let [batch, height, width, c_in] = x.dims();
+    let [_, c_out] = bias.dims();
+    let (values, w, b) = (Values::of(x)?, Values::of(weight)?, Values::of(bias)?);
+    Some(tensor(cpu::conv::forward(grid(x), &values, &w, &b, onto, c_in, c_out), [batch, height, width, c_out]))
 }
 
 /// Pulls `dy` back; the bias had `bias_rows` rows.

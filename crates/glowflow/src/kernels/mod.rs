@@ -5,6 +5,7 @@
 
 pub mod adam;
 pub mod average;
+pub mod batch_norm;
 pub mod conv;
 pub mod coupling;
 pub mod cpu;

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, activation::relu};
 
-use super::flex::{Values, tensor};
+use super::flex::{Values, in_place, tensor};
 use super::{cpu, taps};
 
 /// Gradients of [`forward`].
@@ -25,6 +25,15 @@ pub fn forward_relu(x: &Tensor<4>, weight: &Tensor<2>, bias: &Tensor<1>) -> Tens
     on_cpu(x, weight, bias, cpu::pixel::forward_relu).unwrap_or_else(|| relu(composed(x, weight, bias)))
 }
 
+/// [`forward`], added to `onto`.
+pub fn forward_onto(onto: Tensor<4>, x: &Tensor<4>, weight: &Tensor<2>, bias: &Tensor<1>) -> Tensor<4> {
+    let ([.., c_in], [c_out, _]) = (x.dims(), weight.dims());
+    match (Values::of(&onto).is_some(), Values::of(x), Values::of(weight), Values::of(bias)) {
+        (true, Some(x), Some(w), Some(b)) => in_place(onto, |y| cpu::pixel::add_forward(y, &x, &w, &b, c_in, c_out)),
+        _ => onto + composed(x, weight, bias),
+    }
+}
+
 /// x, w, b, c_in and c_out to y.
 type OnSlices = fn(&[f32], &[f32], &[f32], usize, usize) -> Vec<f32>;
 
@@ -42,17 +51,29 @@ fn composed(x: &Tensor<4>, weight: &Tensor<2>, bias: &Tensor<1>) -> Tensor<4> {
 
 /// Pulls `dy` back to the input, the matrix and the bias.
 pub fn backward(x: &Tensor<4>, weight: &Tensor<2>, dy: &Tensor<4>) -> PixelGradients {
+    backward_onto(None, x, weight, dy)
+}
+
+/// [`backward`], the gradient of the input added to `onto` if there is one.
+pub fn backward_onto(onto: Option<Tensor<4>>, x: &Tensor<4>, weight: &Tensor<2>, dy: &Tensor<4>) -> PixelGradients {
     let [batch, height, width, c_in] = x.dims();
     let [c_out, _] = weight.dims();
     let (x_gradient, weight_gradient) = match (Values::of(x), Values::of(weight), Values::of(dy)) {
-        (Some(x), Some(w), Some(dy)) => (
-            tensor(cpu::pixel::transposed(&dy, &w, c_in, c_out), [batch, height, width, c_in]),
-            tensor(cpu::pixel::weight_gradient(&dy, &x, c_in, c_out), [c_out, c_in]),
-        ),
-        _ => (
-            taps::product(dy.clone(), weight.clone()),
-            taps::rows(dy.clone()).transpose().matmul(taps::rows(x.clone())),
-        ),
+        (Some(x), Some(w), Some(dy)) => {
+            let x_gradient = match onto {
+                Some(onto) => in_place(onto, |dx| cpu::pixel::add_transposed(dx, &dy, &w, c_in, c_out)),
+                None => tensor(cpu::pixel::transposed(&dy, &w, c_in, c_out), [batch, height, width, c_in]),
+            };
+            (x_gradient, tensor(cpu::pixel::weight_gradient(&dy, &x, c_in, c_out), [c_out, c_in]))
+        }
+        _ => {
+            let x_gradient = taps::product(dy.clone(), weight.clone());
+            let x_gradient = match onto {
+                Some(onto) => onto + x_gradient,
+                None => x_gradient,
+            };
+            (x_gradient, taps::rows(dy.clone()).transpose().matmul(taps::rows(x.clone())))
+        }
     };
     PixelGradients { x: x_gradient, weight: weight_gradient, bias: super::reduce::column_sums(&taps::rows(dy.clone())) }
 }

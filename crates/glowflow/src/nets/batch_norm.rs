@@ -7,6 +7,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::folded::FoldedNorm;
 use crate::flow::{Gradients, RunningAverage, Seen, accumulator};
+use crate::kernels::batch_norm::{self, Norm, NormGradients};
 use crate::kernels::{host::read, reduce, taps};
 
 /// Added to a variance, as in RealNVP's code.
@@ -38,20 +39,17 @@ impl BatchNorm {
         let Seen::Batch(statistics) = seen else {
             return self.running();
         };
-        let rows = taps::rows(x.clone());
-        let [count, channels] = rows.dims();
+        let [batch, height, width, _] = x.dims();
         let known = (statistics.of(&self.mean).cloned(), statistics.of(&self.variance).cloned());
         let (mean, variance) = if let (Some(mean), Some(variance)) = known {
             (mean, variance)
         } else {
-            let mean = reduce::column_sums(&rows).div_scalar(count as f64);
-            let centred = rows - mean.clone().reshape([1, channels]);
-            let variance = reduce::column_dots(&centred, &centred).div_scalar(count as f64);
+            let batch_norm::Moments { mean, variance } = batch_norm::moments(x);
             statistics.add(&self.mean, mean.clone());
             statistics.add(&self.variance, variance.clone());
             (mean, variance)
         };
-        Moments { mean, variance, rows: Some(count) }
+        Moments { mean, variance, rows: Some(batch * height * width) }
     }
 
     fn running(&self) -> Moments {
@@ -75,29 +73,41 @@ impl BatchNorm {
 
     /// Normalised, with bias, and what is below 0 cut off.
     pub fn activate(&self, x: &Tensor<4>, seen: &mut Seen) -> Tensor<4> {
-        let moments = self.moments(x, seen);
-        self.shift(moments.normalise(x)).clamp_min(0.0)
+        batch_norm::activate(x, &self.norm(x, seen))
     }
 
-    /// Pulls the gradient `dy` of [`BatchNorm::activate`]'s result `y` back to `x` and the bias.
+    /// Pulls the gradient `dy` of [`BatchNorm::activate`]'s result back to `x` and the bias, and adds it to `onto`.
     pub fn deactivate(
         &self,
         x: &Tensor<4>,
-        y: &Tensor<4>,
-        dy: Tensor<4>,
+        dy: &Tensor<4>,
+        onto: Option<&Tensor<4>>,
         seen: &mut Seen,
         gradients: &mut Gradients,
     ) -> Tensor<4> {
-        self.backward(x, dy.mask_fill(y.clone().lower_equal_elem(0.0), 0.0), seen, gradients)
+        self.pulled_back(batch_norm::deactivate(x, &self.norm(x, seen), dy, onto), gradients)
     }
 
     /// Pulls the gradient of the normalised, biased `x` back.
-    pub fn backward(&self, x: &Tensor<4>, dy: Tensor<4>, seen: &mut Seen, gradients: &mut Gradients) -> Tensor<4> {
+    pub fn backward(&self, x: &Tensor<4>, dy: &Tensor<4>, seen: &mut Seen, gradients: &mut Gradients) -> Tensor<4> {
+        self.pulled_back(batch_norm::backward(x, &self.norm(x, seen), dy), gradients)
+    }
+
+    fn pulled_back(&self, found: NormGradients, gradients: &mut Gradients) -> Tensor<4> {
         if let Some(bias) = &self.bias {
-            gradients.add(bias, reduce::column_sums(&taps::rows(dy.clone())));
+            gradients.add(bias, found.bias);
         }
-        let moments = self.moments(x, seen);
-        moments.backward(&moments.normalise(x), dy, None)
+        found.x
+    }
+
+    fn norm(&self, x: &Tensor<4>, seen: &mut Seen) -> Norm {
+        let Moments { mean, variance, rows } = self.moments(x, seen);
+        Norm {
+            bias: self.bias.as_ref().map_or_else(|| mean.zeros_like(), Param::val),
+            mean,
+            scale: variance.add_scalar(EPSILON).sqrt().recip(),
+            of_batch: rows.is_some(),
+        }
     }
 
     /// Adds the bias.

@@ -195,7 +195,7 @@ impl PreparedResidualNet {
         let mut skips = self.skip.forward(&state);
         for block in &self.blocks {
             state = block.forward(state, seen).out;
-            skips = skips + block.skip.forward(&state);
+            skips = block.skip.forward_onto(skips, &state);
         }
         self.last.forward(&self.last_norm.activate(&skips, seen))
     }
@@ -208,7 +208,7 @@ impl PreparedResidualNet {
         for block in &self.blocks {
             let state = blocks.last().map_or(&first, |block| &block.out).clone();
             let saved = block.forward(state, seen);
-            skips = skips + block.skip.forward(&saved.out);
+            skips = block.skip.forward_onto(skips, &saved.out);
             blocks.push(saved);
         }
         let h = self.last.forward(&self.last_norm.activate(&skips, seen));
@@ -227,23 +227,15 @@ impl PreparedResidualNet {
         let SavedResidualNet { first, mut blocks, skips } = saved;
         let active = self.last_norm.activate(&skips, seen);
         let dactive = self.last.backward(&active, dy, gradients);
-        let dskips = self.last_norm.deactivate(&skips, &active, dactive, seen, gradients);
+        let dskips = self.last_norm.deactivate(&skips, &dactive, None, seen, gradients);
         let mut dstate: Option<Tensor<4>> = None;
         for block in self.blocks.iter().rev() {
             let saved = blocks.pop().expect("one for each block");
             let state = blocks.last().map_or(&first, |block| &block.out);
-            let dskip = block.skip.backward(&saved.out, &dskips, gradients);
-            let dout = match dstate {
-                Some(dstate) => dstate + dskip,
-                None => dskip,
-            };
+            let dout = block.skip.backward_onto(dstate, &saved.out, &dskips, gradients);
             dstate = Some(block.backward(state, &saved.inside, dout, seen, gradients));
         }
-        let dskip = self.skip.backward(&first, &dskips, gradients);
-        let dfirst = match dstate {
-            Some(dstate) => dstate + dskip,
-            None => dskip,
-        };
+        let dfirst = self.skip.backward_onto(dstate, &first, &dskips, gradients);
         self.first.backward(x, &dfirst, gradients)
     }
 }
@@ -251,7 +243,7 @@ impl PreparedResidualNet {
 impl PreparedBlock {
     fn forward(&self, x: Tensor<4>, seen: &mut Seen) -> SavedBlock {
         let inside = self.first.forward(&self.first_norm.activate(&x, seen));
-        let out = x + self.second.forward(&self.second_norm.activate(&inside, seen));
+        let out = self.second.forward_onto(x, &self.second_norm.activate(&inside, seen));
         SavedBlock { inside, out }
     }
 
@@ -265,9 +257,9 @@ impl PreparedBlock {
     ) -> Tensor<4> {
         let active = self.second_norm.activate(inside, seen);
         let dactive = self.second.backward(&active, &dout, gradients);
-        let dinside = self.second_norm.deactivate(inside, &active, dactive, seen, gradients);
+        let dinside = self.second_norm.deactivate(inside, &dactive, None, seen, gradients);
         let active = self.first_norm.activate(x, seen);
         let dactive = self.first.backward(&active, &dinside, gradients);
-        dout + self.first_norm.deactivate(x, &active, dactive, seen, gradients)
+        self.first_norm.deactivate(x, &dactive, Some(&dout), seen, gradients)
     }
 }

@@ -137,6 +137,6 @@ impl PreparedSignedNet {
         let g = self.net.backward(&signed, saved.net, dy, seen, gradients);
         let g = g.mask_fill(signed.lower_equal_elem(0.0), 0.0);
         let dr = g.clone().narrow(3, 0, inputs) - g.narrow(3, inputs, inputs);
-        self.norm.backward(x, dr.mul_scalar(self.factor()), seen, gradients)
+        self.norm.backward(x, &dr.mul_scalar(self.factor()), seen, gradients)
     }
 }

@@ -116,17 +116,40 @@ impl PreparedWeightNormConv {
         }
     }
 
+    /// [`PreparedWeightNormConv::forward`], added to `onto`.
+    pub fn forward_onto(&self, onto: Tensor<4>, x: &Tensor<4>) -> Tensor<4> {
+        match self.parameters.taps {
+            1 => pixel::forward_onto(onto, x, &self.weight, &self.bias),
+            _ => conv::forward_onto(&onto, x, &self.weight, &self.bias.clone().unsqueeze()),
+        }
+    }
+
     /// Pulls `dy` back to the input and adds the parameters' gradients.
     pub fn backward(&self, x: &Tensor<4>, dy: &Tensor<4>, gradients: &mut Gradients) -> Tensor<4> {
+        self.backward_onto(None, x, dy, gradients)
+    }
+
+    /// [`PreparedWeightNormConv::backward`], the gradient of the input added to `onto` if there is one.
+    pub fn backward_onto(
+        &self,
+        onto: Option<Tensor<4>>,
+        x: &Tensor<4>,
+        dy: &Tensor<4>,
+        gradients: &mut Gradients,
+    ) -> Tensor<4> {
         let shape = self.unit.dims();
         let (dx, weight, bias) = match self.parameters.taps {
             1 => {
-                let g = pixel::backward(x, &self.weight, dy);
+                let g = pixel::backward_onto(onto, x, &self.weight, dy);
                 (g.x, g.weight.transpose(), g.bias)
             }
             _ => {
                 let g = conv::backward(x, &self.weight, 1, dy);
-                (g.x, g.weight.reshape(shape), g.bias.flatten(0, 1))
+                let x = match onto {
+                    Some(onto) => onto + g.x,
+                    None => g.x,
+                };
+                (x, g.weight.reshape(shape), g.bias.flatten(0, 1))
             }
         };
         let along = reduce::column_dots(&weight, &self.unit);

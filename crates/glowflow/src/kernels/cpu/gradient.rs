@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::isa::Isa;
 use super::matrix::{Matrix, PANEL};
 use super::product::part;
-use super::scratch::LINE;
+use super::scratch::{self, LINE, Scratch};
 use super::tile::{self, Finish, Shape, Tile, Walk};
 
 /// Pixels that are summed in registers; such sums are added up in f32 in the order of the pixels.
@@ -27,19 +27,44 @@ pub fn gradient(isa: Isa, x: Matrix, y: Matrix, out: &mut [f32], add: bool) {
     let panels = x.layout.panel_count();
     let group = (panels / (2 * rayon::current_num_threads())).clamp(1, 4);
     let small = x.rows * rows * columns < 1 << 20;
+    let blocks = x.rows.div_ceil(x.layout.height);
+    let parts = if small || panels > FEW { 1 } else { (x.rows / ROWS_OF_A_PART).clamp(1, PARTS) };
+    if parts > 1 {
+        // Each part of the pixels has its own sums, added up in the order of the parts.
+        let sums: Vec<Scratch> = (0..parts)
+            .into_par_iter()
+            .map(|index| {
+                let mut sum = scratch::take(out.len());
+                sweep(isa, x, y, &mut sum, 0..panels, part(blocks, parts, index), false);
+                sum
+            })
+            .collect();
+        for (index, sum) in sums.iter().enumerate() {
+            for (out, x) in out.iter_mut().zip(&**sum) {
+                *out = if index > 0 || add { *out + x } else { *x };
+            }
+        }
+        return;
+    }
     let tasks = out.par_chunks_mut(group * PANEL * columns).with_min_len(if small { usize::MAX } else { 1 });
     tasks.enumerate().for_each(|(task, out)| {
         let first = task * group;
-        sweep(isa, x, y, out, first..(first + group).min(panels), add);
+        sweep(isa, x, y, out, first..(first + group).min(panels), 0..blocks, add);
     });
 }
 
-/// The panels `panels` of x; `out` starts with the first of them.
-fn sweep(isa: Isa, x: Matrix, y: Matrix, out: &mut [f32], panels: Range<usize>, add: bool) {
+/// Panels of x that are too few to keep threads busy.
+const FEW: usize = 2;
+/// Parts of the pixels that are then summed side by side: as many as sizes say, whatever the threads.
+const PARTS: usize = 16;
+/// Pixels that are worth sums of their own.
+const ROWS_OF_A_PART: usize = 1024;
+
+/// The panels `panels` of x, summed over `blocks`; `out` starts with the first of them.
+fn sweep(isa: Isa, x: Matrix, y: Matrix, out: &mut [f32], panels: Range<usize>, blocks: Range<usize>, add: bool) {
     let columns = y.layout.columns;
     let shape = Shape::of(isa);
     let height = x.layout.height;
-    let blocks = x.rows.div_ceil(height);
     let blocks_at_once = DEPTH / height;
     let walk = |depth| Walk {
         depth,
@@ -50,9 +75,10 @@ fn sweep(isa: Isa, x: Matrix, y: Matrix, out: &mut [f32], panels: Range<usize>, 
         b_step: y.layout.row,
         b_jump: y.layout.block,
     };
-    for block in (0..blocks).step_by(blocks_at_once) {
-        let walk = walk((blocks_at_once * height).min(x.rows - block * height));
-        let finish = if add || block > 0 { Finish::Add } else { Finish::Store };
+    let end = (blocks.end * height).min(x.rows);
+    for block in blocks.clone().step_by(blocks_at_once) {
+        let walk = walk((blocks_at_once * height).min(end - block * height));
+        let finish = if add || block > blocks.start { Finish::Add } else { Finish::Store };
         for y_panel in 0..y.layout.panel_count() {
             let width = y.layout.panel_columns(y_panel);
             for column in (0..width).step_by(shape.columns) {

@@ -10,6 +10,7 @@
 
 pub mod adam;
 pub mod average;
+pub mod batch_norm;
 mod blocks;
 pub mod conv;
 pub mod coupling;

@@ -1,9 +1,12 @@
 //! The 1x1 convolution, y = W x + b at every pixel, and its gradients. W is [c_out, c_in].
 
+use rayon::prelude::*;
+
 use super::gradient::{DEPTH, gradient};
 use super::isa::Isa;
 use super::matrix::{Layout, Matrix, Weights};
 use super::product::{Finish, product};
+use super::scratch::LINE;
 
 /// y = W x + b for x [rows, c_in]; b is [c_out]. Gives [rows, c_out].
 pub fn forward(x: &[f32], w: &[f32], b: &[f32], c_in: usize, c_out: usize) -> Vec<f32> {
@@ -17,22 +20,36 @@ pub fn forward_relu(x: &[f32], w: &[f32], b: &[f32], c_in: usize, c_out: usize) 
 
 fn with_bias(x: &[f32], w: &[f32], b: &[f32], c_in: usize, c_out: usize, relu: bool) -> Vec<f32> {
     assert_eq!(b.len(), c_out, "the bias is [{c_out}]");
+    let mut y = vec![0.0; x.len() / c_in * c_out];
     let weights = Weights::pack_transposed(w, c_in);
-    apply(x, c_in, c_out, w, &weights, Finish::Bias { map: b, first: 0, relu })
+    apply(x, c_in, c_out, w, &weights, Finish::Bias { map: b, first: 0, relu }, &mut y);
+    y
+}
+
+/// Adds W x + b to y [rows, c_out].
+pub fn add_forward(y: &mut [f32], x: &[f32], w: &[f32], b: &[f32], c_in: usize, c_out: usize) {
+    assert_eq!(b.len(), c_out, "the bias is [{c_out}]");
+    apply(x, c_in, c_out, w, &Weights::pack_transposed(w, c_in), Finish::Add { bias: Some(b) }, y);
+}
+
+/// Adds W^T dy to dx [rows, c_in].
+pub fn add_transposed(dx: &mut [f32], dy: &[f32], w: &[f32], c_in: usize, c_out: usize) {
+    apply(dy, c_out, c_in, w, &Weights::pack(w, c_in), Finish::Add { bias: None }, dx);
 }
 
 /// dx = W^T dy for dy [rows, c_out]. Gives [rows, c_in].
 pub fn transposed(dy: &[f32], w: &[f32], c_in: usize, c_out: usize) -> Vec<f32> {
-    apply(dy, c_out, c_in, w, &Weights::pack(w, c_in), Finish::Store)
+    let mut dx = vec![0.0; dy.len() / c_out * c_in];
+    apply(dy, c_out, c_in, w, &Weights::pack(w, c_in), Finish::Store, &mut dx);
+    dx
 }
 
-fn apply(x: &[f32], depth: usize, columns: usize, w: &[f32], weights: &Weights<'_>, finish: Finish) -> Vec<f32> {
+fn apply(x: &[f32], depth: usize, columns: usize, w: &[f32], weights: &Weights, finish: Finish, out: &mut [f32]) {
     assert_eq!(w.len(), depth * columns, "the weights are [c_out, c_in]");
     assert!(x.len().is_multiple_of(depth), "rows of {depth} channels");
     let x = Matrix::plain(x, depth);
-    let mut y = vec![0.0; x.rows * columns];
-    product(Isa::active(), x, weights.matrix(), &mut y, Layout::plain(columns, x.rows), finish, true);
-    y
+    assert_eq!(out.len(), x.rows * columns, "rows of {columns} channels");
+    product(Isa::active(), x, weights.matrix(), out, Layout::plain(columns, x.rows), finish, true);
 }
 
 /// The sum of dy x^T over the rows of dy [rows, c_out] and x [rows, c_in]. Gives [c_out, c_in].
@@ -40,13 +57,21 @@ pub fn weight_gradient(dy: &[f32], x: &[f32], c_in: usize, c_out: usize) -> Vec<
     let rows = x.len() / c_in;
     assert_eq!((x.len(), dy.len()), (rows * c_in, rows * c_out), "rows of {c_in} and {c_out} channels");
     let height = DEPTH.min(rows.max(1));
-    let layout = Layout::padded_rows(c_in, height);
-    let mut padded = layout.take(rows);
-    for (to, from) in padded.chunks_exact_mut(layout.row).zip(x.chunks_exact(c_in)) {
-        to[..c_in].copy_from_slice(from);
-    }
     let mut w = vec![0.0; c_out * c_in];
     let dy = Matrix::new(dy, Layout::plain(c_out, height), rows);
+    // Whole vectors are read of x, and whole blocks.
+    if c_in.is_multiple_of(LINE) && rows.is_multiple_of(height) {
+        gradient(Isa::active(), dy, Matrix::new(x, Layout::plain(c_in, height), rows), &mut w, false);
+        return w;
+    }
+    let layout = Layout::padded_rows(c_in, height);
+    let mut padded = layout.take(rows);
+    let blocks = padded.par_chunks_mut(layout.block).zip(x.par_chunks(height * c_in));
+    blocks.with_min_len((1 << 14) / layout.block + 1).for_each(|(to, from)| {
+        for (to, from) in to.chunks_exact_mut(layout.row).zip(from.chunks_exact(c_in)) {
+            to[..c_in].copy_from_slice(from);
+        }
+    });
     gradient(Isa::active(), dy, Matrix::new(&padded, layout, rows), &mut w, false);
     w
 }
@@ -56,8 +81,17 @@ mod tests {
     use super::super::reference::{assert_close, on_each_isa, same_on_any_threads, values};
     use super::*;
 
-    const SIZES: [(usize, usize, usize); 7] =
-        [(1, 1, 1), (5, 3, 2), (7, 12, 12), (100, 24, 24), (64, 48, 33), (700, 13, 17), (1200, 40, 72)];
+    const SIZES: [(usize, usize, usize); 9] = [
+        (1, 1, 1),
+        (5, 3, 2),
+        (7, 12, 12),
+        (100, 24, 24),
+        (64, 48, 33),
+        (700, 13, 17),
+        (1200, 40, 72),
+        (4000, 48, 20),
+        (2880, 32, 64),
+    ];
 
     #[test]
     fn equals_the_definition() {
@@ -82,6 +116,12 @@ mod tests {
                 assert_close(&forward(&x, &w, &b, c_in, c_out), &y, 1e-6);
                 assert_close(&forward_relu(&x, &w, &b, c_in, c_out), &rectified, 1e-6);
                 assert_close(&transposed(&dy, &w, c_in, c_out), &dx, 1e-6);
+                let onto = |expected: &[f64]| expected.iter().map(|x| x + 1.0).collect::<Vec<_>>();
+                let (mut sum, mut dsum) = (vec![1.0; y.len()], vec![1.0; dx.len()]);
+                add_forward(&mut sum, &x, &w, &b, c_in, c_out);
+                add_transposed(&mut dsum, &dy, &w, c_in, c_out);
+                assert_close(&sum, &onto(&y), 1e-6);
+                assert_close(&dsum, &onto(&dx), 1e-6);
                 assert_close(&weight_gradient(&dy, &x, c_in, c_out), &dw, 2e-6);
             });
         }

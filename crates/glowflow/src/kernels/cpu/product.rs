@@ -24,6 +24,11 @@ pub enum Finish<'a> {
         /// Whether a ReLU follows.
         relu: bool,
     },
+    /// They, and a bias of one row where there is one, are added to what is there.
+    Add {
+        /// [columns]
+        bias: Option<&'a [f32]>,
+    },
     /// They count where this matrix of the output's shape is positive, and are 0 elsewhere.
     Gate(Matrix<'a>),
 }
@@ -61,6 +66,7 @@ pub fn product(isa: Isa, a: Matrix, b: Matrix, out: &mut [f32], layout: Layout, 
     );
     match finish {
         Finish::Store => {}
+        Finish::Add { bias } => assert!(bias.is_none_or(|bias| bias.len() == columns), "a bias for each column"),
         Finish::Bias { map, .. } => {
             assert!(map.len() >= columns && map.len().is_multiple_of(columns), "rows of the bias")
         }
@@ -128,7 +134,14 @@ impl Job<'_> {
                         unsafe {
                             let finish = match self.finish {
                                 _ if from + walk.depth < depth => tile::Finish::Store,
-                                Finish::Store => tile::Finish::Store,
+                                Finish::Store | Finish::Add { bias: None } => tile::Finish::Store,
+                                Finish::Add { bias: Some(bias) } => tile::Finish::Bias {
+                                    map: bias.as_ptr().add(panel * PANEL + column),
+                                    row: self.layout.columns,
+                                    first: 0,
+                                    rows: 1,
+                                    relu: false,
+                                },
                                 Finish::Bias { map, first, relu } => tile::Finish::Bias {
                                     map: map.as_ptr().add(panel * PANEL + column),
                                     row: self.layout.columns,
@@ -149,7 +162,7 @@ impl Job<'_> {
                                 out: self.out.0.add(at(&self.layout)),
                                 out_row: self.layout.row,
                                 columns,
-                                resume: from > 0,
+                                resume: from > 0 || matches!(self.finish, Finish::Add { .. }),
                                 finish,
                             };
                             tile::compute(self.isa, height, &walk, &tile);

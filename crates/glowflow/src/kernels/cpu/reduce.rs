@@ -12,14 +12,14 @@ const LANES: usize = 16;
 /// The sum of each column of x [rows, columns].
 pub fn column_sums(x: &[f32], columns: usize) -> Vec<f64> {
     let isa = Isa::active();
-    by_parts(x.len(), columns, |range, sums| add_rows(isa, &x[range], None, columns, sums))
+    by_parts(x.len(), columns, columns, |range, sums| add_rows(isa, &x[range], None, columns, sums))
 }
 
 /// The sum of x y over each column of x and y [rows, columns].
 pub fn column_dots(x: &[f32], y: &[f32], columns: usize) -> Vec<f64> {
     assert_eq!(x.len(), y.len(), "matrices of one shape");
     let isa = Isa::active();
-    by_parts(x.len(), columns, |range, sums| add_rows(isa, &x[range.clone()], Some(&y[range]), columns, sums))
+    by_parts(x.len(), columns, columns, |range, sums| add_rows(isa, &x[range.clone()], Some(&y[range]), columns, sums))
 }
 
 /// out[p % period, c]: the sum over the batch of x [rows, columns] for each row of a map with `period` rows.
@@ -57,20 +57,25 @@ pub fn all_finite(x: &[f32]) -> bool {
     x.par_chunks(PART).with_min_len(2).all(|x| finite(isa, x))
 }
 
-/// Sums of `columns` columns of `len` values, part by part of whole rows.
-fn by_parts(len: usize, columns: usize, add: impl Fn(std::ops::Range<usize>, &mut [f64]) + Sync) -> Vec<f64> {
+/// `count` sums over `len` values, which `add` adds up part by part of whole rows of `columns`.
+pub(super) fn by_parts(
+    len: usize,
+    columns: usize,
+    count: usize,
+    add: impl Fn(std::ops::Range<usize>, &mut [f64]) + Sync,
+) -> Vec<f64> {
     assert!(len.is_multiple_of(columns), "rows of {columns} columns");
     let size = (PART / columns).max(1) * columns;
     let parts: Vec<Vec<f64>> = (0..len.div_ceil(size))
         .into_par_iter()
         .with_min_len(2)
         .map(|part| {
-            let mut sums = vec![0.0; columns];
+            let mut sums = vec![0.0; count];
             add(part * size..((part + 1) * size).min(len), &mut sums);
             sums
         })
         .collect();
-    let mut sums = vec![0.0; columns];
+    let mut sums = vec![0.0; count];
     for part in parts {
         for (sum, x) in sums.iter_mut().zip(part) {
             *sum += x;
