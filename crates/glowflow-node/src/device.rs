@@ -37,6 +37,8 @@ impl From<&Info> for DeviceInfo {
 fn precision_name(precision: Precision) -> String {
     match precision {
         Precision::F32 => "f32",
+        Precision::Bf16x3 => "bf16x3",
+        Precision::Bf16 => "bf16",
     }
     .to_string()
 }

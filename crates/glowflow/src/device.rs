@@ -11,15 +11,8 @@ use burn::tensor::{Device as BurnDevice, DeviceKind};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+pub use crate::kernels::Precision;
 use crate::kernels::cpu::Isa;
-
-/// Arithmetic inside the coupling nets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// IEEE single precision, everywhere.
-    F32,
-}
 
 /// What a device is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -201,7 +194,7 @@ fn cpu() -> Found {
             label: format!("CPU with {:?} kernels", Isa::detect()),
             backend: "flex",
             software: true,
-            precisions: vec![Precision::F32],
+            precisions: Precision::of_cpu(),
         },
         adapter: None,
     }

@@ -24,6 +24,23 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::error::Result;
+use crate::kernels::Precision;
+
+/// How a pass through a flow computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// What batch normalisations divide by.
+    pub mode: Mode,
+    /// Of the coupling nets' products.
+    pub precision: Precision,
+}
+
+/// In f32.
+impl From<Mode> for Pass {
+    fn from(mode: Mode) -> Self {
+        Self { mode, precision: Precision::F32 }
+    }
+}
 
 /// What a layer makes of a batch, image to latent.
 #[derive(Debug, Clone)]
@@ -113,7 +130,6 @@ pub trait Layer: Module {
     /// What runs.
     type Prepared: Invertible;
 
-    /// Everything that depends on the weights alone. `path` names the layer in errors; `mode` says what batch
-    /// normalisations divide by.
-    fn prepare(&self, path: &str, mode: Mode) -> Result<Self::Prepared>;
+    /// Everything that depends on the weights alone. `path` names the layer in errors.
+    fn prepare(&self, path: &str, pass: Pass) -> Result<Self::Prepared>;
 }

@@ -14,8 +14,10 @@ pub mod host;
 pub mod net;
 pub mod normal;
 pub mod pixel;
+mod precision;
 pub mod reduce;
 pub(crate) mod taps;
 pub mod triangular;
 
 pub use flex::{Path, available_paths, force, is_cpu};
+pub use precision::Precision;

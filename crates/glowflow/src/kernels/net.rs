@@ -1,29 +1,75 @@
 //! The coupling net of Glow as one operation: conv 3x3, ReLU, conv 1x1, ReLU, conv 3x3.
 //!
-//! It works on folded weights: actnorms and log-scales are multiplied in by the caller.
+//! Actnorms and log-scales are a factor of each convolution's outputs, multiplied into its weights on their way.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Tensor, activation::relu};
 
+use super::cpu::net::Sizes;
 use super::flex::{Values, grid, tensor};
-use super::{cpu, taps};
+use super::{Precision, cpu, reduce, taps};
 
-/// Folded weights, or their gradients. Taps are `dy * 3 + dx`.
+/// A convolution of the net.
 #[derive(Debug, Clone)]
-pub struct NetWeights {
-    /// First convolution, row `tap * c_in + channel`. Shape `[9 * c_in, hidden]`.
-    pub w1: Tensor<2>,
-    /// One row for all pixels, or one for each pixel of an image. Shape `[1 or height * width, hidden]`.
-    pub b1: Tensor<2>,
-    /// 1x1 convolution. Shape `[hidden, hidden]`, in and out.
-    pub w2: Tensor<2>,
-    /// Shape `[1, hidden]`.
-    pub b2: Tensor<2>,
-    /// Last convolution, column `tap * c_out + channel`. Shape `[hidden, 9 * c_out]`.
-    pub w3: Tensor<2>,
-    /// Shape `[1 or height * width, c_out]`.
-    pub b3: Tensor<2>,
+pub struct Conv {
+    /// First: row `tap * c_in + channel`, `[9 * c_in, hidden]`. Middle: `[hidden, hidden]`, in and out. Last: column
+    /// `tap * c_out + channel`, `[hidden, 9 * c_out]`. Taps are `dy * 3 + dx`.
+    pub weight: Tensor<2>,
+    /// What each output is multiplied by. Shape `[outputs]`.
+    pub scale: Tensor<1>,
+    /// Scaled already; one row for all pixels, or, of the first and the last, one for each pixel of an image.
+    /// Shape `[1 or height * width, outputs]`.
+    pub bias: Tensor<2>,
+}
+
+impl Conv {
+    /// The weight with its scale multiplied in.
+    pub fn scaled(&self) -> Tensor<2> {
+        self.weight.clone() * self.column_scale()
+    }
+
+    /// The gradients of its parameters from those of the scaled weight and bias.
+    pub fn unfold(&self, weight: Tensor<2>, bias: Tensor<2>) -> ConvGradients {
+        let ([_, columns], [outputs]) = (self.weight.dims(), self.scale.dims());
+        let by_column = reduce::column_dots(&weight, &self.scaled()).reshape([columns / outputs, outputs]);
+        ConvGradients { weight: weight * self.column_scale(), log_scale: reduce::column_sums(&by_column), bias }
+    }
+
+    fn column_scale(&self) -> Tensor<2> {
+        let ([_, columns], [outputs]) = (self.weight.dims(), self.scale.dims());
+        self.scale.clone().reshape([1, outputs]).repeat_dim(1, columns / outputs)
+    }
+}
+
+/// Gradients of a [`Conv`].
+pub struct ConvGradients {
+    /// Of the weight.
+    pub weight: Tensor<2>,
+    /// Of the logarithm of the scale, as far as it scales the weight. Shape `[outputs]`.
+    pub log_scale: Tensor<1>,
+    /// Of the scaled bias.
+    pub bias: Tensor<2>,
+}
+
+/// The net's convolutions, for products in one precision. What the CPU's kernel packs of them is kept.
+#[derive(Clone)]
+pub struct Net {
+    /// 3x3.
+    pub first: Conv,
+    /// 1x1.
+    pub middle: Conv,
+    /// 3x3.
+    pub last: Conv,
+    precision: Precision,
+    forward: OnceLock<Arc<cpu::net::Forward>>,
+    backward: OnceLock<Arc<cpu::net::Backward>>,
+}
+
+impl std::fmt::Debug for Net {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Net").field("precision", &self.precision).finish_non_exhaustive()
+    }
 }
 
 /// The activations after each ReLU.
@@ -44,112 +90,126 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
-/// Gradients of [`forward`].
+/// Gradients of a [`Net`].
 pub struct NetGradients {
     /// Shape `[batch, height, width, c_in]`.
     pub x: Tensor<4>,
-    /// Of the folded weights.
-    pub weights: NetWeights,
+    /// 3x3.
+    pub first: ConvGradients,
+    /// 1x1.
+    pub middle: ConvGradients,
+    /// 3x3.
+    pub last: ConvGradients,
 }
 
-/// The net's output, `[batch, height, width, c_out]`.
-pub fn forward(x: &Tensor<4>, weights: &NetWeights) -> Tensor<4> {
-    run(x, weights, false).0
-}
-
-/// [`forward`] that keeps its activations.
-pub fn forward_saving(x: &Tensor<4>, weights: &NetWeights) -> (Tensor<4>, Hidden) {
-    let (y, hidden) = run(x, weights, true);
-    (y, hidden.expect("asked for"))
-}
-
-fn run(x: &Tensor<4>, weights: &NetWeights, keep: bool) -> (Tensor<4>, Option<Hidden>) {
-    let [batch, height, width, _] = x.dims();
-    let [_, c_out] = weights.b3.dims();
-    if let (Some(values), Some(slices)) = (Values::of(x), Slices::of(weights)) {
-        let mut hidden = keep.then(cpu::net::Hidden::default);
-        let y = cpu::net::forward(grid(x), &values, &slices.weights(), hidden.as_mut());
-        let hidden = hidden.map(|hidden| Hidden(Kept::Cpu(Arc::new(hidden))));
-        return (tensor(y, [batch, height, width, c_out]), hidden);
+impl Net {
+    /// Of these convolutions. Other devices than the CPU compute in f32 whatever the precision.
+    pub fn new(first: Conv, middle: Conv, last: Conv, precision: Precision) -> Self {
+        Self { first, middle, last, precision, forward: OnceLock::new(), backward: OnceLock::new() }
     }
-    let w = weights.clone();
-    let h1 = relu(taps::add_bias(taps::product(taps::unfold(x.clone(), false), w.w1), w.b1));
-    let h2 = relu(taps::add_bias(taps::product(h1.clone(), w.w2), w.b2));
-    let y = taps::add_bias(taps::add_taps(taps::product(h2.clone(), w.w3), false), w.b3);
-    (y, keep.then(|| Hidden(Kept::Composed { h1: taps::rows(h1), h2: taps::rows(h2) })))
-}
 
-/// Pulls `dy` back to the input and the folded weights.
-pub fn backward(x: &Tensor<4>, weights: &NetWeights, hidden: &Hidden, dy: &Tensor<4>) -> NetGradients {
-    match &hidden.0 {
-        Kept::Cpu(hidden) => on_cpu(x, weights, hidden, dy),
-        Kept::Composed { h1, h2 } => composed(x, weights, h1, h2, dy),
+    /// The net's output, `[batch, height, width, c_out]`.
+    pub fn forward(&self, x: &Tensor<4>) -> Tensor<4> {
+        self.run(x, false).0
+    }
+
+    /// [`Net::forward`] that keeps its activations.
+    pub fn forward_saving(&self, x: &Tensor<4>) -> (Tensor<4>, Hidden) {
+        let (y, hidden) = self.run(x, true);
+        (y, hidden.expect("asked for"))
+    }
+
+    fn run(&self, x: &Tensor<4>, keep: bool) -> (Tensor<4>, Option<Hidden>) {
+        let [batch, height, width, _] = x.dims();
+        let [_, c_out] = self.last.bias.dims();
+        if let Some(values) = Values::of(x) {
+            let packed = self.forward.get_or_init(|| Arc::new(self.slices().weights().forward(self.precision)));
+            let (y, hidden) = cpu::net::forward(grid(x), &values, packed, keep);
+            let hidden = hidden.map(|hidden| Hidden(Kept::Cpu(Arc::new(hidden))));
+            return (tensor(y, [batch, height, width, c_out]), hidden);
+        }
+        let [w1, w2, w3] = [&self.first, &self.middle, &self.last].map(Conv::scaled);
+        let [b1, b2, b3] = [&self.first, &self.middle, &self.last].map(|conv| conv.bias.clone());
+        let h1 = relu(taps::add_bias(taps::product(taps::unfold(x.clone(), false), w1), b1));
+        let h2 = relu(taps::add_bias(taps::product(h1.clone(), w2), b2));
+        let y = taps::add_bias(taps::add_taps(taps::product(h2.clone(), w3), false), b3);
+        (y, keep.then(|| Hidden(Kept::Composed { h1: taps::rows(h1), h2: taps::rows(h2) })))
+    }
+
+    /// Pulls `dy` back to the input and the parameters.
+    pub fn backward(&self, x: &Tensor<4>, hidden: &Hidden, dy: &Tensor<4>) -> NetGradients {
+        match &hidden.0 {
+            Kept::Cpu(hidden) => self.backward_on_cpu(x, hidden, dy),
+            Kept::Composed { h1, h2 } => self.backward_composed(x, h1, h2, dy),
+        }
+    }
+
+    fn backward_on_cpu(&self, x: &Tensor<4>, hidden: &cpu::net::Hidden, dy: &Tensor<4>) -> NetGradients {
+        let values = |tensor| Values::of(tensor).expect("as in the forward pass");
+        let slices = self.slices();
+        let weights = slices.weights();
+        let packed = self.backward.get_or_init(|| Arc::new(weights.backward(self.precision)));
+        let g = cpu::net::backward(grid(x), &values(x), &weights, packed, hidden, &values(dy));
+        let of = |conv: &Conv, g: cpu::net::ConvGradients| ConvGradients {
+            weight: tensor(g.weight, conv.weight.dims()),
+            log_scale: tensor(g.log_scale, conv.scale.dims()),
+            bias: tensor(g.bias, conv.bias.dims()),
+        };
+        NetGradients {
+            x: tensor(g.dx, x.dims()),
+            first: of(&self.first, g.first),
+            middle: of(&self.middle, g.middle),
+            last: of(&self.last, g.last),
+        }
+    }
+
+    fn backward_composed(&self, x: &Tensor<4>, h1: &Tensor<2>, h2: &Tensor<2>, dy: &Tensor<4>) -> NetGradients {
+        let [batch, height, width, _] = x.dims();
+        let grid = |rows: Tensor<2>| {
+            let [_, columns] = rows.dims();
+            rows.reshape([batch, height, width, columns])
+        };
+        let masked = |d: Tensor<2>, h: &Tensor<2>| d.mask_fill(h.clone().lower_equal_elem(0.0), 0.0);
+        let [w1, w2, w3] = [&self.first, &self.middle, &self.last].map(|conv| conv.scaled().transpose());
+        let dz = taps::rows(taps::unfold(dy.clone(), true));
+        let dh2 = masked(dz.clone().matmul(w3), h2);
+        let dh1 = masked(dh2.clone().matmul(w2), h1);
+        let of = |conv: &Conv, scaled: Tensor<2>, dy: Tensor<4>| {
+            let [bias_rows, _] = conv.bias.dims();
+            conv.unfold(scaled, taps::bias_gradient(dy, bias_rows))
+        };
+        let rows = taps::rows(taps::unfold(x.clone(), false));
+        NetGradients {
+            x: taps::add_taps(grid(dh1.clone().matmul(w1)), true),
+            first: of(&self.first, rows.transpose().matmul(dh1.clone()), grid(dh1)),
+            middle: of(&self.middle, h1.clone().transpose().matmul(dh2.clone()), grid(dh2)),
+            last: of(&self.last, h2.clone().transpose().matmul(dz), dy.clone()),
+        }
+    }
+
+    fn slices(&self) -> Slices {
+        let of = |conv: &Conv| {
+            let values = |tensor: Tensor<1>| Values::of(&tensor).expect("weights are where the input is");
+            let flat = |tensor: &Tensor<2>| Values::of(tensor).expect("weights are where the input is");
+            [flat(&conv.weight), values(conv.scale.clone()), flat(&conv.bias)]
+        };
+        let ([rows, hidden], [c_out]) = (self.first.weight.dims(), self.last.scale.dims());
+        let sizes = Sizes { c_in: rows / 9, hidden, c_out };
+        Slices { first: of(&self.first), middle: of(&self.middle), last: of(&self.last), sizes }
     }
 }
 
-fn on_cpu(x: &Tensor<4>, weights: &NetWeights, hidden: &cpu::net::Hidden, dy: &Tensor<4>) -> NetGradients {
-    let slices = Slices::of(weights).expect("as in the forward pass");
-    let values = |tensor| Values::of(tensor).expect("as in the forward pass");
-    let g = cpu::net::backward(grid(x), &values(x), &slices.weights(), hidden, &values(dy));
-    NetGradients {
-        x: tensor(g.dx, x.dims()),
-        weights: NetWeights {
-            w1: tensor(g.w1, weights.w1.dims()),
-            b1: tensor(g.b1, weights.b1.dims()),
-            w2: tensor(g.w2, weights.w2.dims()),
-            b2: tensor(g.b2, weights.b2.dims()),
-            w3: tensor(g.w3, weights.w3.dims()),
-            b3: tensor(g.b3, weights.b3.dims()),
-        },
-    }
-}
-
-fn composed(x: &Tensor<4>, weights: &NetWeights, h1: &Tensor<2>, h2: &Tensor<2>, dy: &Tensor<4>) -> NetGradients {
-    let [batch, height, width, _] = x.dims();
-    let w = weights.clone();
-    let grid = |rows: Tensor<2>| {
-        let [_, columns] = rows.dims();
-        rows.reshape([batch, height, width, columns])
-    };
-    let masked = |d: Tensor<2>, h: &Tensor<2>| d.mask_fill(h.clone().lower_equal_elem(0.0), 0.0);
-    let dz = taps::rows(taps::unfold(dy.clone(), true));
-    let dh2 = masked(dz.clone().matmul(w.w3.transpose()), h2);
-    let dh1 = masked(dh2.clone().matmul(w.w2.transpose()), h1);
-    let [b1_rows, _] = w.b1.dims();
-    let [b3_rows, _] = w.b3.dims();
-    NetGradients {
-        x: taps::add_taps(grid(dh1.clone().matmul(w.w1.transpose())), true),
-        weights: NetWeights {
-            w1: taps::rows(taps::unfold(x.clone(), false)).transpose().matmul(dh1.clone()),
-            b1: taps::bias_gradient(grid(dh1), b1_rows),
-            w2: h1.clone().transpose().matmul(dh2.clone()),
-            b2: taps::bias_gradient(grid(dh2), 1),
-            w3: h2.clone().transpose().matmul(dz),
-            b3: taps::bias_gradient(dy.clone(), b3_rows),
-        },
-    }
-}
-
-/// The folded weights as the CPU kernel takes them.
+/// The convolutions as the CPU kernel takes them: weight, scale and bias.
 struct Slices {
-    values: [Values; 6],
-    c_in: usize,
-    hidden: usize,
-    c_out: usize,
+    first: [Values; 3],
+    middle: [Values; 3],
+    last: [Values; 3],
+    sizes: Sizes,
 }
 
 impl Slices {
-    fn of(weights: &NetWeights) -> Option<Self> {
-        let [rows, hidden] = weights.w1.dims();
-        let [_, c_out] = weights.b3.dims();
-        let NetWeights { w1, b1, w2, b2, w3, b3 } = weights;
-        let values =
-            [Values::of(w1)?, Values::of(b1)?, Values::of(w2)?, Values::of(b2)?, Values::of(w3)?, Values::of(b3)?];
-        Some(Self { values, c_in: rows / 9, hidden, c_out })
-    }
-
     fn weights(&self) -> cpu::net::NetWeights<'_> {
-        let [w1, b1, w2, b2, w3, b3] = &self.values;
-        cpu::net::NetWeights { w1, b1, w2, b2, w3, b3, c_in: self.c_in, hidden: self.hidden, c_out: self.c_out }
+        let ([w1, s1, b1], [w2, s2, b2], [w3, s3, b3]) = (&self.first, &self.middle, &self.last);
+        cpu::net::NetWeights { w1, s1, b1, w2, s2, b2, w3, s3, b3, sizes: self.sizes }
     }
 }

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::error::Result;
-use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Output, Pass, Pullback};
 use crate::kernels::coupling::{self, Kind};
 use crate::nets::{Mlp, MlpRun};
 
@@ -20,7 +20,7 @@ pub struct AdditiveCoupling {
 impl Layer for AdditiveCoupling {
     type Prepared = PreparedAdditive;
 
-    fn prepare(&self, _path: &str, _mode: Mode) -> Result<PreparedAdditive> {
+    fn prepare(&self, _path: &str, _pass: Pass) -> Result<PreparedAdditive> {
         Ok(PreparedAdditive { net: self.net.clone() })
     }
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::partition::Partition;
 use super::rescaled::PreparedRescaled;
 use crate::error::Result;
-use crate::flow::{Layer, Mode};
+use crate::flow::{Layer, Pass};
 use crate::nets::{BatchNorm, SignedNet, SignedNetConfig};
 
 /// The parameters of a channel coupling.
@@ -54,9 +54,9 @@ impl ChannelCouplingConfig {
 impl Layer for ChannelCoupling {
     type Prepared = PreparedRescaled;
 
-    fn prepare(&self, _path: &str, mode: Mode) -> Result<PreparedRescaled> {
+    fn prepare(&self, _path: &str, pass: Pass) -> Result<PreparedRescaled> {
         let partition = Partition::Channels { keeps_first: self.keeps_first };
         let net = self.net.prepare(None);
-        Ok(PreparedRescaled { partition, net, scale: self.scale.clone(), norm: self.norm.clone(), mode })
+        Ok(PreparedRescaled { partition, net, scale: self.scale.clone(), norm: self.norm.clone(), mode: pass.mode })
     }
 }

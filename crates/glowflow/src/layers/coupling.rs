@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use crate::error::Result;
-use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Output, Pass, Pullback};
 use crate::kernels::coupling::{self, Kind};
 use crate::kernels::net::Hidden;
 use crate::nets::{ConvNet, ConvNetConfig, NetForm, PreparedConvNet};
@@ -57,8 +57,8 @@ impl CouplingConfig {
 impl Layer for Coupling {
     type Prepared = PreparedCoupling;
 
-    fn prepare(&self, _path: &str, _mode: Mode) -> Result<PreparedCoupling> {
-        Ok(PreparedCoupling { net: self.net.prepare(self.size), kind: self.kind })
+    fn prepare(&self, _path: &str, pass: Pass) -> Result<PreparedCoupling> {
+        Ok(PreparedCoupling { net: self.net.prepare(self.size, pass.precision), kind: self.kind })
     }
 }
 

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::error::Result;
-use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback, sum_per_example};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Output, Pass, Pullback, sum_per_example};
 
 /// How far the extreme pixel values are kept from 0 and 1.
 const ALPHA: f64 = 0.05;
@@ -27,7 +27,7 @@ pub struct Logit {
 impl Layer for Logit {
     type Prepared = PreparedLogit;
 
-    fn prepare(&self, _path: &str, _mode: Mode) -> Result<PreparedLogit> {
+    fn prepare(&self, _path: &str, _pass: Pass) -> Result<PreparedLogit> {
         Ok(self.prepared)
     }
 }

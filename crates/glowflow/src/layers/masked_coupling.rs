@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::partition::Partition;
 use super::rescaled::PreparedRescaled;
 use crate::error::Result;
-use crate::flow::{Layer, Mode, Penalised};
+use crate::flow::{Layer, Pass, Penalised};
 use crate::nets::{BatchNorm, SignedNet, SignedNetConfig};
 
 /// The parameters of a masked coupling.
@@ -59,10 +59,10 @@ impl MaskedCouplingConfig {
 impl Layer for MaskedCoupling {
     type Prepared = PreparedRescaled;
 
-    fn prepare(&self, _path: &str, mode: Mode) -> Result<PreparedRescaled> {
+    fn prepare(&self, _path: &str, pass: Pass) -> Result<PreparedRescaled> {
         let scale = self.rescale.value.clone();
         let partition = Partition::checkerboard(self.size, self.parity, &scale.val());
         let net = self.net.prepare(partition.mask());
-        Ok(PreparedRescaled { partition, net, scale, norm: self.norm.clone(), mode })
+        Ok(PreparedRescaled { partition, net, scale, norm: self.norm.clone(), mode: pass.mode })
     }
 }

@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use super::actnorm::ActNorm;
 use super::permutation::{Matrix, Permutation};
 use crate::error::{Error, Result};
-use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback, accumulator};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pass, Pullback, accumulator};
 use crate::kernels::host::read;
 use crate::kernels::{is_cpu, pixel, reduce};
 use crate::linalg;
@@ -28,13 +28,13 @@ pub struct Mix {
 impl Layer for Mix {
     type Prepared = PreparedMix;
 
-    fn prepare(&self, path: &str, mode: Mode) -> Result<PreparedMix> {
+    fn prepare(&self, path: &str, pass: Pass) -> Result<PreparedMix> {
         let matrix = self.permutation.matrix(&format!("{path}.permutation"))?;
         let [channels, _] = matrix.weight.dims();
         let bias = self.actnorm.bias.val();
         let scale = self.actnorm.scale();
         // In training the log-det says it: on a GPU a look would be a wait.
-        if mode == Mode::Evaluation && read::<f32, 1>(scale.clone()).contains(&0.0) {
+        if pass.mode == Mode::Evaluation && read::<f32, 1>(scale.clone()).contains(&0.0) {
             return Err(Error::Singular { layer: format!("{path}.actnorm") });
         }
         let weight = matrix.weight.clone().cast(scale.dtype()) * scale.clone().reshape([1, channels]);

@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use crate::error::Result;
-use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback, accumulator};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Output, Pass, Pullback, accumulator};
 use crate::kernels::host::read;
 use crate::kernels::{reduce, taps};
 
@@ -27,7 +27,7 @@ impl Scaling {
 impl Layer for Scaling {
     type Prepared = PreparedScaling;
 
-    fn prepare(&self, _path: &str, _mode: Mode) -> Result<PreparedScaling> {
+    fn prepare(&self, _path: &str, _pass: Pass) -> Result<PreparedScaling> {
         let log_scale = self.log_scale.val();
         let [dims] = log_scale.dims();
         let row = log_scale.clone().reshape([1, 1, 1, dims]);

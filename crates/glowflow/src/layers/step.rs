@@ -10,7 +10,7 @@ use super::coupling::{Coupling, CouplingConfig, PreparedCoupling, SavedCoupling}
 use super::mix::{Mix, PreparedMix};
 use super::permutation::{Permutation, PermutationKind};
 use crate::error::Result;
-use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback};
+use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pass, Pullback};
 use crate::kernels::coupling::kept;
 use crate::kernels::taps;
 
@@ -57,11 +57,11 @@ impl FlowStep {
         let mut moments = Moments::default();
         parts.iter().for_each(|x| moments.add(taps::rows(x.clone())));
         self.mix.actnorm.set_from(&moments, &format!("{path}.mix.actnorm"))?;
-        let mix = self.mix.prepare(path, Mode::Evaluation)?;
+        let mix = self.mix.prepare(path, Mode::Evaluation.into())?;
         let mixed: Vec<_> = parts.into_iter().map(|x| mix.forward(x).z).collect();
         let inputs: Vec<_> = mixed.iter().map(kept).collect();
         self.coupling.net.initialize(&inputs, &format!("{path}.coupling.net"))?;
-        let coupling = self.coupling.prepare(path, Mode::Evaluation)?;
+        let coupling = self.coupling.prepare(path, Mode::Evaluation.into())?;
         Ok(mixed.into_iter().map(|x| coupling.forward(x).z).collect())
     }
 }
@@ -69,10 +69,10 @@ impl FlowStep {
 impl Layer for FlowStep {
     type Prepared = PreparedStep;
 
-    fn prepare(&self, path: &str, mode: Mode) -> Result<PreparedStep> {
+    fn prepare(&self, path: &str, pass: Pass) -> Result<PreparedStep> {
         Ok(PreparedStep {
-            mix: self.mix.prepare(&format!("{path}.mix"), mode)?,
-            coupling: self.coupling.prepare(&format!("{path}.coupling"), mode)?,
+            mix: self.mix.prepare(&format!("{path}.mix"), pass)?,
+            coupling: self.coupling.prepare(&format!("{path}.coupling"), pass)?,
         })
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scaling::diagonal_condition_number;
 use crate::error::{Error, Result};
-use crate::flow::{Cotangent, Fixed, Forward, Gradients, Invertible, Layer, Mode, Output, Pullback, accumulator};
+use crate::flow::{Cotangent, Fixed, Forward, Gradients, Invertible, Layer, Output, Pass, Pullback, accumulator};
 use crate::kernels::{host::read, pixel};
 use crate::linalg;
 
@@ -109,7 +109,7 @@ fn to_rows(part: &Tensor<4>) -> DMatrix<f64> {
 impl Layer for Whitening {
     type Prepared = PreparedWhitening;
 
-    fn prepare(&self, _path: &str, _mode: Mode) -> Result<PreparedWhitening> {
+    fn prepare(&self, _path: &str, _pass: Pass) -> Result<PreparedWhitening> {
         let values = |fixed: &Option<Fixed<1>>| fixed.as_ref().map(|fixed| fixed.value.val());
         let basis = self.basis.as_ref().map(|basis| Basis::of(basis.value.val()));
         Ok(PreparedWhitening { mean: values(&self.mean), log_scale: values(&self.log_scale), basis })
@@ -271,6 +271,7 @@ impl Invertible for PreparedWhitening {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Mode;
     use crate::random::{Key, Purpose};
 
     const DIMS: usize = 6;
@@ -299,7 +300,7 @@ mod tests {
         for kind in [WhiteningKind::Approximate, WhiteningKind::Zca] {
             let mut whitening = Whitening::new(kind, DIMS, &Device::flex());
             whitening.set_from(&parts, "input").unwrap();
-            let out = whitening.prepare("input", Mode::Evaluation).unwrap().forward(data(400));
+            let out = whitening.prepare("input", Mode::Evaluation.into()).unwrap().forward(data(400));
             let (mean, found) = moments(&to_rows(&out.z));
             assert!(mean.amax() < 1e-4, "{kind:?}: {mean}");
             let off = match kind {

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 
 use crate::error::Result;
 use crate::flow::{
-    Cotangent, Forward, Gradients, Layer, Link, Mode, Output, Pullback, Saved, Statistics, zeros_per_example,
+    Cotangent, Forward, Gradients, Layer, Link, Mode, Output, Pass, Pullback, Saved, Statistics, zeros_per_example,
 };
 use crate::kernels::coupling::halves;
 use crate::layers::Rearrange;
@@ -28,12 +28,12 @@ impl Stage {
     /// A layer at its path in the model's files.
     pub fn layer<L: Layer + Sync + 'static>(path: String, layer: &L) -> Self {
         let layer = layer.clone();
-        let prepare = move |path: &str, mode| Ok(Arc::new(layer.prepare(path, mode)?) as Arc<dyn Link>);
+        let prepare = move |path: &str, pass| Ok(Arc::new(layer.prepare(path, pass)?) as Arc<dyn Link>);
         Self::Layer(Lazy { path, prepare: Box::new(prepare), kept: OnceLock::new() })
     }
 }
 
-type Prepare = dyn Fn(&str, Mode) -> Result<Arc<dyn Link>> + Send + Sync;
+type Prepare = dyn Fn(&str, Pass) -> Result<Arc<dyn Link>> + Send + Sync;
 
 /// A layer's parameters, and what runs once it has been asked for.
 pub struct Lazy {
@@ -49,7 +49,7 @@ pub struct Lazy {
 pub struct Chain {
     stages: Vec<Stage>,
     top: Prior,
-    mode: Mode,
+    pass: Pass,
 }
 
 /// A batch encoded.
@@ -108,16 +108,16 @@ enum HeldActivations {
 
 impl Chain {
     /// Of these stages, in the order of the forward pass.
-    pub fn new(stages: Vec<Stage>, top: impl Into<Prior>, mode: Mode) -> Self {
-        Self { stages, top: top.into(), mode }
+    pub fn new(stages: Vec<Stage>, top: impl Into<Prior>, pass: Pass) -> Self {
+        Self { stages, top: top.into(), pass }
     }
 
     fn ready(&self, lazy: &Lazy) -> Result<Arc<dyn Link>> {
         if let Some(layer) = lazy.kept.get() {
             return Ok(layer.clone());
         }
-        let layer = (lazy.prepare)(&lazy.path, self.mode)?;
-        Ok(match self.mode {
+        let layer = (lazy.prepare)(&lazy.path, self.pass)?;
+        Ok(match self.pass.mode {
             Mode::Training => layer,
             Mode::Evaluation => lazy.kept.get_or_init(|| layer).clone(),
         })

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::chain::{Chain, Stage};
 use super::config::GlowConfig;
 use crate::error::Result;
-use crate::flow::Mode;
+use crate::flow::Pass;
 use crate::kernels::coupling::halves;
 use crate::layers::{FlowStep, Rearrange};
 use crate::priors::{Split, TopPrior};
@@ -49,7 +49,8 @@ impl Glow {
     }
 
     /// Ready to run.
-    pub fn chain(&self, config: &GlowConfig, mode: Mode) -> Chain {
+    pub fn chain(&self, config: &GlowConfig, pass: impl Into<Pass>) -> Chain {
+        let pass = pass.into();
         let mut stages = Vec::new();
         for (l, level) in self.levels.iter().enumerate() {
             let [height, width, _] = config.level_shape(l);
@@ -59,7 +60,7 @@ impl Glow {
         }
         let like = self.levels[0].steps[0].mix.actnorm.bias.val();
         let top = self.top.prepare(config.level_shape(config.levels - 1), config.class_weight(), &like);
-        Chain::new(stages, top, mode)
+        Chain::new(stages, top, pass)
     }
 
     /// Sets every actnorm from data, layer after layer. `parts` are scaled images, `[batch, height, width, channels]`.

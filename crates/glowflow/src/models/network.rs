@@ -9,7 +9,7 @@ use super::glow::Glow;
 use super::nice::Nice;
 use super::realnvp::RealNvp;
 use crate::error::Result;
-use crate::flow::Mode;
+use crate::flow::Pass;
 
 /// The parameters of a model. In files its parts have no name of the model's before theirs.
 #[derive(Module, Debug)]
@@ -51,11 +51,12 @@ impl Network {
     /// # Panics
     ///
     /// If the config is not that of these parameters.
-    pub fn chain(&self, config: &ModelConfig, mode: Mode) -> Chain {
+    pub fn chain(&self, config: &ModelConfig, pass: impl Into<Pass>) -> Chain {
+        let pass = pass.into();
         match (self, config) {
-            (Self::Glow(glow), ModelConfig::Glow(config)) => glow.chain(config, mode),
-            (Self::Nice(nice), ModelConfig::Nice(config)) => nice.chain(config, mode),
-            (Self::RealNvp(realnvp), ModelConfig::RealNvp(config)) => realnvp.chain(config, mode),
+            (Self::Glow(glow), ModelConfig::Glow(config)) => glow.chain(config, pass),
+            (Self::Nice(nice), ModelConfig::Nice(config)) => nice.chain(config, pass),
+            (Self::RealNvp(realnvp), ModelConfig::RealNvp(config)) => realnvp.chain(config, pass),
             _ => panic!("the config of another model"),
         }
     }

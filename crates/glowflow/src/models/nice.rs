@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::chain::{Chain, Stage};
 use super::config::{NiceConfig, NicePrior};
 use crate::error::Result;
-use crate::flow::Mode;
+use crate::flow::Pass;
 use crate::images::ImageShape;
 use crate::layers::{AdditiveCoupling, Rearrange, Scaling, Whitening};
 use crate::nets::MlpConfig;
@@ -42,7 +42,8 @@ impl Nice {
     }
 
     /// Ready to run.
-    pub fn chain(&self, config: &NiceConfig, mode: Mode) -> Chain {
+    pub fn chain(&self, config: &NiceConfig, pass: impl Into<Pass>) -> Chain {
+        let pass = pass.into();
         let tile = Rearrange::Tile(self.image);
         let mut stages = vec![Stage::Rearrange(tile), Stage::layer("input".into(), &self.input)];
         for (index, coupling) in self.couplings.iter().enumerate() {
@@ -56,7 +57,7 @@ impl Nice {
             NicePrior::Logistic => Prior::Logistic,
             NicePrior::Gaussian => TopPrior::standard().prepare([1, 1, dims], 0.0, &like).into(),
         };
-        Chain::new(stages, prior, mode)
+        Chain::new(stages, prior, pass)
     }
 
     /// Sets the whitening from data. `parts` are scaled images, `[batch, height, width, channels]`.

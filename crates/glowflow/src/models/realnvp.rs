@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use super::chain::{Chain, Stage};
 use super::config::RealNvpConfig;
-use crate::flow::Mode;
+use crate::flow::Pass;
 use crate::layers::{ChannelCoupling, ChannelCouplingConfig, Logit, MaskedCoupling, MaskedCouplingConfig, Rearrange};
 use crate::priors::{Split, TopPrior};
 
@@ -66,7 +66,8 @@ impl RealNvp {
     }
 
     /// Ready to run.
-    pub fn chain(&self, config: &RealNvpConfig, mode: Mode) -> Chain {
+    pub fn chain(&self, config: &RealNvpConfig, pass: impl Into<Pass>) -> Chain {
+        let pass = pass.into();
         let mut stages = vec![Stage::layer("logit".into(), &Logit::default())];
         for (l, level) in self.levels.iter().enumerate() {
             let masked = level.masked.iter().enumerate();
@@ -84,7 +85,7 @@ impl RealNvp {
         }
         let like = self.levels[0].masked[0].rescale.value.val();
         let top = TopPrior::standard().prepare(config.level_shape(config.levels - 1), 0.0, &like);
-        Chain::new(stages, top, mode)
+        Chain::new(stages, top, pass)
     }
 }
 

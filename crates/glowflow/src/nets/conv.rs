@@ -8,11 +8,11 @@ use burn::tensor::{Device, Tensor, TensorData, activation::relu};
 
 use super::edge;
 use super::folded::FoldedConv;
-use super::zero_conv::{Padding, PreparedZeroConv, ZeroConv, ZeroConvConfig};
+use super::zero_conv::{Padding, ZeroConv, ZeroConvConfig};
 use crate::error::Result;
 use crate::flow::Gradients;
-use crate::kernels::net::{self, Hidden, NetWeights};
-use crate::kernels::{reduce, taps};
+use crate::kernels::net::{self, Hidden, Net};
+use crate::kernels::{Precision, reduce, taps};
 use crate::layers::{ActNorm, Moments, ScaleForm};
 use crate::random::{Key, Purpose};
 
@@ -70,50 +70,31 @@ impl HiddenConv {
         }
     }
 
-    fn prepare(&self, size: [usize; 2]) -> PreparedHiddenConv {
-        let scale = self.norm.scale().unsqueeze::<2>();
+    fn prepare(&self, size: [usize; 2]) -> net::Conv {
+        let scale = self.norm.scale();
         let bias = edge::bias_map(self.norm.bias.val(), self.edge.as_ref().map(Param::val), size);
-        PreparedHiddenConv {
-            weight: self.weight.val() * scale.clone(),
-            bias: bias * scale.clone(),
-            scale,
-            parameters: self.clone(),
-            size,
-        }
+        net::Conv { weight: self.weight.val(), bias: bias * scale.clone().unsqueeze::<2>(), scale }
     }
-}
 
-/// A [`HiddenConv`] with its actnorm folded in.
-#[derive(Debug, Clone)]
-struct PreparedHiddenConv {
-    weight: Tensor<2>,
-    bias: Tensor<2>,
-    scale: Tensor<2>,
-    parameters: HiddenConv,
-    size: [usize; 2],
-}
-
-impl PreparedHiddenConv {
     /// As a plain convolution of `side x side`.
-    fn folded(&self, side: usize) -> FoldedConv {
-        let [rows, outputs] = self.weight.dims();
-        let weight = self.weight.clone().reshape([side, side, rows / (side * side), outputs]).permute([3, 2, 0, 1]);
-        let parameters = &self.parameters;
-        let edge = parameters.edge.as_ref().map(Param::val);
-        FoldedConv::scaled(weight, parameters.norm.bias.val(), edge, self.scale.clone().reshape([outputs]))
+    fn folded(&self, conv: &net::Conv, side: usize) -> FoldedConv {
+        let [rows, outputs] = conv.weight.dims();
+        let weight = conv.scaled().reshape([side, side, rows / (side * side), outputs]).permute([3, 2, 0, 1]);
+        let edge = self.edge.as_ref().map(Param::val);
+        FoldedConv::scaled(weight, self.norm.bias.val(), edge, conv.scale.clone())
     }
 
-    fn unfold(&self, weight: Tensor<2>, bias: Tensor<2>, gradients: &mut Gradients) {
-        if self.parameters.norm.scale.is_some() {
-            let log_scale = reduce::column_dots(&weight, &self.weight) + reduce::column_dots(&bias, &self.bias);
-            self.parameters.norm.add_scale_gradient(log_scale, gradients);
+    fn add_gradients(&self, conv: &net::Conv, g: net::ConvGradients, size: [usize; 2], gradients: &mut Gradients) {
+        if self.norm.scale.is_some() {
+            let log_scale = g.log_scale + reduce::column_dots(&g.bias, &conv.bias);
+            self.norm.add_scale_gradient(log_scale, gradients);
         }
-        let unscaled = bias * self.scale.clone();
-        gradients.add(&self.parameters.weight, weight * self.scale.clone());
-        if let Some(edge) = &self.parameters.edge {
-            gradients.add(edge, edge::edge_gradient(&edge.val(), unscaled.clone(), self.size));
+        let unscaled = g.bias * conv.scale.clone().unsqueeze::<2>();
+        gradients.add(&self.weight, g.weight);
+        if let Some(edge) = &self.edge {
+            gradients.add(edge, edge::edge_gradient(&edge.val(), unscaled.clone(), size));
         }
-        gradients.add(&self.parameters.norm.bias, reduce::column_sums(&unscaled));
+        gradients.add(&self.norm.bias, reduce::column_sums(&unscaled));
     }
 }
 
@@ -168,18 +149,10 @@ impl ConvNetConfig {
 }
 
 impl ConvNet {
-    /// Folds the actnorms and the log-scale, for images of this height and width.
-    pub fn prepare(&self, size: [usize; 2]) -> PreparedConvNet {
-        let (first, middle, last) = (self.first.prepare(size), self.middle.prepare(size), self.last.prepare(size));
-        let weights = NetWeights {
-            w1: first.weight.clone(),
-            b1: first.bias.clone(),
-            w2: middle.weight.clone(),
-            b2: middle.bias.clone(),
-            w3: last.weight.clone(),
-            b3: last.bias.clone(),
-        };
-        PreparedConvNet { weights, first, middle, last }
+    /// Its convolutions for images of this height and width.
+    pub fn prepare(&self, size: [usize; 2], precision: Precision) -> PreparedConvNet {
+        let net = Net::new(self.first.prepare(size), self.middle.prepare(size), self.last.conv(size), precision);
+        PreparedConvNet { net, parameters: self.clone(), size }
     }
 
     /// Sets the inner actnorms from data, a part at a time. `parts` are inputs, `[batch, height, width, inputs]`.
@@ -188,11 +161,11 @@ impl ConvNet {
         let [_, height, width, _] = part.dims();
         let first = |net: &Self, x: &Tensor<4>| {
             let conv = net.first.prepare([height, width]);
-            taps::add_bias(taps::product(taps::unfold(x.clone(), false), conv.weight), conv.bias)
+            taps::add_bias(taps::product(taps::unfold(x.clone(), false), conv.scaled()), conv.bias)
         };
         let middle = |net: &Self, x: &Tensor<4>| {
             let conv = net.middle.prepare([height, width]);
-            taps::add_bias(taps::product(relu(first(net, x)), conv.weight), conv.bias)
+            taps::add_bias(taps::product(relu(first(net, x)), conv.scaled()), conv.bias)
         };
         let moments = |outputs: &dyn Fn(&Tensor<4>) -> Tensor<4>| {
             let mut moments = Moments::default();
@@ -209,10 +182,9 @@ impl ConvNet {
 /// A [`ConvNet`] ready to run.
 #[derive(Debug, Clone)]
 pub struct PreparedConvNet {
-    weights: NetWeights,
-    first: PreparedHiddenConv,
-    middle: PreparedHiddenConv,
-    last: PreparedZeroConv,
+    net: Net,
+    parameters: ConvNet,
+    size: [usize; 2],
 }
 
 /// A [`ConvNet`] as plain convolutions, a ReLU after each of the first two.
@@ -229,25 +201,31 @@ pub struct FoldedNet {
 impl PreparedConvNet {
     /// As plain convolutions.
     pub fn folded(&self) -> FoldedNet {
-        FoldedNet { first: self.first.folded(3), middle: self.middle.folded(1), last: self.last.folded() }
+        let (net, parameters) = (&self.net, &self.parameters);
+        FoldedNet {
+            first: parameters.first.folded(&net.first, 3),
+            middle: parameters.middle.folded(&net.middle, 1),
+            last: parameters.last.folded(&net.last),
+        }
     }
 
     /// `[batch, height, width, inputs]` to `[.., outputs]`.
     pub fn forward(&self, x: &Tensor<4>) -> Tensor<4> {
-        net::forward(x, &self.weights)
+        self.net.forward(x)
     }
 
     /// [`PreparedConvNet::forward`] that keeps its activations.
     pub fn forward_saving(&self, x: &Tensor<4>) -> (Tensor<4>, Hidden) {
-        net::forward_saving(x, &self.weights)
+        self.net.forward_saving(x)
     }
 
     /// Pulls `dy` back to the input and adds the parameters' gradients.
     pub fn backward(&self, x: &Tensor<4>, hidden: &Hidden, dy: &Tensor<4>, gradients: &mut Gradients) -> Tensor<4> {
-        let g = net::backward(x, &self.weights, hidden, dy);
-        self.first.unfold(g.weights.w1, g.weights.b1, gradients);
-        self.middle.unfold(g.weights.w2, g.weights.b2, gradients);
-        self.last.unfold(g.weights.w3, g.weights.b3, gradients);
+        let g = self.net.backward(x, hidden, dy);
+        let (net, parameters, size) = (&self.net, &self.parameters, self.size);
+        parameters.first.add_gradients(&net.first, g.first, size, gradients);
+        parameters.middle.add_gradients(&net.middle, g.middle, size, gradients);
+        parameters.last.add_gradients(&net.last, g.last, size, gradients);
         g.x
     }
 }

@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor};
 use super::edge;
 use super::folded::FoldedConv;
 use crate::flow::Gradients;
+use crate::kernels::net::{Conv, ConvGradients};
 use crate::kernels::{conv, reduce};
 use crate::layers::LOG_SCALE_FACTOR;
 
@@ -72,24 +73,47 @@ impl ZeroConvConfig {
 }
 
 impl ZeroConv {
-    /// Folds the scale into weight and bias, for images of this height and width.
+    /// For images of this height and width.
     pub fn prepare(&self, size: [usize; 2]) -> PreparedZeroConv {
-        let [outputs] = self.bias.dims();
+        let conv = self.conv(size);
+        PreparedZeroConv { weight: conv.scaled(), conv, parameters: self.clone(), size }
+    }
+
+    /// As a convolution of a coupling net for images of this height and width.
+    pub(super) fn conv(&self, size: [usize; 2]) -> Conv {
         let scale = match &self.log_scale {
             Some(log_scale) => log_scale.val().mul_scalar(LOG_SCALE_FACTOR).exp(),
             None => self.bias.val().ones_like(),
         };
-        let scale = scale.reshape([1, outputs]);
-        let column_scale = scale.clone().repeat_dim(1, 9);
-        let bias = edge::bias_map(self.bias.val(), self.edge_weight(), size);
-        PreparedZeroConv {
-            weight: self.weight.val() * column_scale.clone(),
-            bias: bias * scale.clone(),
-            scale,
-            column_scale,
-            parameters: self.clone(),
-            size,
+        let bias = edge::bias_map(self.bias.val(), self.edge_weight(), size) * scale.clone().unsqueeze::<2>();
+        Conv { weight: self.weight.val(), scale, bias }
+    }
+
+    /// As a plain convolution.
+    pub(super) fn folded(&self, conv: &Conv) -> FoldedConv {
+        let ([inputs, _], [outputs]) = (conv.weight.dims(), conv.scale.dims());
+        let weight = conv.scaled().reshape([inputs, 3, 3, outputs]).permute([3, 0, 1, 2]);
+        FoldedConv::scaled(weight, self.bias.val(), self.edge_weight(), conv.scale.clone())
+    }
+
+    /// Adds the parameters' gradients from those of its [`ZeroConv::conv`].
+    pub(super) fn add_gradients(&self, conv: &Conv, g: ConvGradients, size: [usize; 2], gradients: &mut Gradients) {
+        let [outputs] = conv.scale.dims();
+        if let Some(log_scale) = &self.log_scale {
+            let gradient = g.log_scale + reduce::column_dots(&g.bias, &conv.bias);
+            gradients.add(log_scale, gradient.mul_scalar(LOG_SCALE_FACTOR));
         }
+        let unscaled = g.bias * conv.scale.clone().unsqueeze::<2>();
+        let mut weight = g.weight;
+        let edge_gradient = self.edge_weight().map(|like| edge::edge_gradient(&like, unscaled.clone(), size));
+        match (self.padding, &self.edge, edge_gradient) {
+            (Padding::Edge, Some(edge), Some(gradient)) => gradients.add(edge, gradient),
+            // Each weight is one term of its tap's sum.
+            (Padding::Ones, _, Some(gradient)) => weight = weight + gradient.transpose().reshape([1, 9 * outputs]),
+            _ => {}
+        }
+        gradients.add(&self.weight, weight);
+        gradients.add(&self.bias, reduce::column_sums(&unscaled));
     }
 
     /// Of the edge channel, whether it is trained or follows from the others. Shape `[outputs, 9]`.
@@ -106,12 +130,9 @@ impl ZeroConv {
 /// A [`ZeroConv`] ready to run.
 #[derive(Debug, Clone)]
 pub struct PreparedZeroConv {
-    /// Folded. Shape `[inputs, 9 * outputs]`.
-    pub weight: Tensor<2>,
-    /// Folded. Shape `[1 or height * width, outputs]`.
-    pub bias: Tensor<2>,
-    scale: Tensor<2>,
-    column_scale: Tensor<2>,
+    conv: Conv,
+    /// Scaled. Shape `[inputs, 9 * outputs]`.
+    weight: Tensor<2>,
     parameters: ZeroConv,
     size: [usize; 2],
 }
@@ -119,46 +140,20 @@ pub struct PreparedZeroConv {
 impl PreparedZeroConv {
     /// `[batch, height, width, inputs]` to `[.., outputs]`.
     pub fn forward(&self, x: &Tensor<4>) -> Tensor<4> {
-        conv::forward(x, &self.weight, &self.bias)
+        conv::forward(x, &self.weight, &self.conv.bias)
     }
 
     /// As a plain convolution.
     pub fn folded(&self) -> FoldedConv {
-        let [inputs, _] = self.weight.dims();
-        let [outputs] = self.parameters.bias.dims();
-        let weight = self.weight.clone().reshape([inputs, 3, 3, outputs]).permute([3, 0, 1, 2]);
-        let edge = self.parameters.edge_weight();
-        FoldedConv::scaled(weight, self.parameters.bias.val(), edge, self.scale.clone().reshape([outputs]))
+        self.parameters.folded(&self.conv)
     }
 
     /// Pulls `dy` back to the input and adds the parameters' gradients.
     pub fn backward(&self, x: &Tensor<4>, dy: &Tensor<4>, gradients: &mut Gradients) -> Tensor<4> {
-        let [bias_rows, _] = self.bias.dims();
+        let [bias_rows, _] = self.conv.bias.dims();
         let g = conv::backward(x, &self.weight, bias_rows, dy);
-        self.unfold(g.weight, g.bias, gradients);
+        let unfolded = self.conv.unfold(g.weight, g.bias);
+        self.parameters.add_gradients(&self.conv, unfolded, self.size, gradients);
         g.x
-    }
-
-    /// Adds the parameters' gradients from those of the folded weight and bias.
-    pub fn unfold(&self, weight: Tensor<2>, bias: Tensor<2>, gradients: &mut Gradients) {
-        let ZeroConv { weight: trained, edge, bias: trained_bias, log_scale, padding } = &self.parameters;
-        let [outputs] = trained_bias.dims();
-        if let Some(log_scale) = log_scale {
-            let by_column = reduce::column_dots(&weight, &self.weight).reshape([9, outputs]);
-            let gradient = reduce::column_sums(&by_column) + reduce::column_dots(&bias, &self.bias);
-            gradients.add(log_scale, gradient.mul_scalar(LOG_SCALE_FACTOR));
-        }
-        let unscaled = bias * self.scale.clone();
-        let mut weight = weight * self.column_scale.clone();
-        let edge_gradient =
-            || self.parameters.edge_weight().map(|like| edge::edge_gradient(&like, unscaled.clone(), self.size));
-        match (padding, edge, edge_gradient()) {
-            (Padding::Edge, Some(edge), Some(gradient)) => gradients.add(edge, gradient),
-            // Each weight is one term of its tap's sum.
-            (Padding::Ones, _, Some(gradient)) => weight = weight + gradient.transpose().reshape([1, 9 * outputs]),
-            _ => {}
-        }
-        gradients.add(trained, weight);
-        gradients.add(trained_bias, reduce::column_sums(&unscaled));
     }
 }

@@ -38,7 +38,7 @@ fn a_coupling_that_starts_at_zero_has_the_log_det_of_its_constant_scale() {
     close(sigmoid, -0.126_928_0, 1e-7, "-softplus(-2)");
     for (kind, each) in [(Kind::Sigmoid, sigmoid), (Kind::Additive, 0.0), (Kind::Bounded, 0.0)] {
         let config = CouplingConfig { kind, channels: 12, size: [2, 4], hidden: 16, form: NetForm::of_paper(true) };
-        let coupling = config.init(1, 0, &device).prepare("coupling", Mode::Evaluation).unwrap();
+        let coupling = config.init(1, 0, &device).prepare("coupling", Mode::Evaluation.into()).unwrap();
         let x = normal(shape, 1, &device);
         for path in available_paths() {
             let out = force(path, || coupling.forward(x.clone()));
@@ -100,7 +100,7 @@ fn assert_set_from_data(scale: ScaleForm) {
     step.initialize(parts.clone(), "step").unwrap();
     let x = Tensor::cat(parts, 0);
     // A reversal permutes: it changes no channel's moments.
-    let mixed = step.mix.prepare("mix", Mode::Evaluation).unwrap().forward(x).z;
+    let mixed = step.mix.prepare("mix", Mode::Evaluation.into()).unwrap().forward(x).z;
     assert_normalized(mixed.clone(), "mix.actnorm");
     let ConvNet { first, middle, .. } = &step.coupling.net;
     let first = hidden_layer(&coupling::kept(&mixed), first.weight.val(), &first.norm);
@@ -116,7 +116,7 @@ fn a_new_1x1_convolution_is_a_rotation() {
         for channels in [4, 12, 48, 96] {
             let permutation = Permutation::new(kind, channels, 7, 3, &device);
             let mix = Mix { actnorm: ActNorm::new(channels, Some(ScaleForm::ThirdOfLog), &device), permutation }
-                .prepare("mix", Mode::Evaluation)
+                .prepare("mix", Mode::Evaluation.into())
                 .unwrap();
             // Pixel j is unit vector j, so that the image is the transposed matrix.
             let units = Tensor::<2>::eye(channels, &device).reshape([1, 1, channels, channels]);

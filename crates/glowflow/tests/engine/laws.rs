@@ -232,7 +232,7 @@ impl Truth {
         let (x, cotangent) = inputs.draw(&plain);
         let wide = |tensor: Tensor<4>| tensor.cast(FloatDType::F64).autodiff();
         let x = wide(x).require_grad();
-        let out = layer.prepare("layer", mode).unwrap().forward(x.clone());
+        let out = layer.prepare("layer", mode.into()).unwrap().forward(x.clone());
         let sees_batch = !out.statistics.is_empty();
         let (z, log_det) = (values(out.z.clone().inner()), values(out.log_det.clone().inner()));
         let weights = cotangent.log_det.cast(FloatDType::F64).autodiff();
@@ -272,7 +272,7 @@ pub fn by_autodiff<M: Module>(module: &M, tape: &TapeGradients) -> Vec<Vec<f64>>
 fn against<L: Layer>(truth: &Truth, layer: &L, name: &str, inputs: Inputs, device: &BurnDevice) {
     let (x, cotangent) = inputs.draw(device);
     let (mode, name) = (truth.mode, format!("{name} in {:?}", truth.mode));
-    let prepared = layer.prepare("layer", mode).unwrap();
+    let prepared = layer.prepare("layer", mode.into()).unwrap();
     let out = prepared.forward(x.clone());
     let near = |what: &str, found: &[f64], truth: &[f64], tolerance: f64| {
         let error = relative_error(found, truth);
@@ -313,7 +313,7 @@ fn against<L: Layer>(truth: &Truth, layer: &L, name: &str, inputs: Inputs, devic
 /// The log-det against central differences of the whole map, in f64.
 fn jacobian<L: Layer>(layer: &L, name: &str, Inputs { shape, deviation }: Inputs) {
     let device = BurnDevice::flex();
-    let prepared = double(layer.clone()).prepare("layer", Mode::Evaluation).unwrap();
+    let prepared = double(layer.clone()).prepare("layer", Mode::Evaluation.into()).unwrap();
     let shape = [1, shape[1], shape[2], shape[3]];
     let x = values(normal(shape, 21, &device).mul_scalar(deviation));
     let run = |x: &[f64]| {
@@ -350,7 +350,7 @@ fn a_path_that_is_forced_is_the_path_that_runs() {
     let coupling = CouplingConfig { kind: Kind::Sigmoid, channels: 12, size: [4, 4], hidden: 64, form };
     let step = StepConfig { scale: ScaleForm::ThirdOfLog, permutation: PermutationKind::Conv1x1, coupling };
     let step = step.init(1, 0, &device);
-    let step = perturbed(step, 0.1, 3).prepare("step", Mode::Evaluation).unwrap();
+    let step = perturbed(step, 0.1, 3).prepare("step", Mode::Evaluation.into()).unwrap();
     let bits = |path| force(path, || values(step.forward(x.clone()).z));
     let composed = bits(Path::Composed);
     for path in available_paths() {

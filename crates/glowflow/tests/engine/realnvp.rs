@@ -115,7 +115,7 @@ fn an_ordered_squeeze_puts_the_diagonals_of_each_block_apart() {
 
 #[test]
 fn a_logit_comes_back_from_however_far_out() {
-    let logit = Logit::default().prepare("logit", Mode::Evaluation).unwrap();
+    let logit = Logit::default().prepare("logit", Mode::Evaluation.into()).unwrap();
     let of = |z: f32| {
         let z = Tensor::<1>::from_floats([z], &BurnDevice::flex()).reshape([1, 1, 1, 1]);
         values(logit.inverse(z).unwrap())[0]

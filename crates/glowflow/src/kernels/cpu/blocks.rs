@@ -34,12 +34,14 @@ impl Blocks {
     /// Cuts `grid` so that a group holds at most `values` f32 if each row takes `width` of them, and at
     /// least one image.
     pub fn new(grid: Grid, width: usize, values: usize) -> Self {
-        let images = (values / (width * grid.pixels()).max(1)).clamp(1, grid.batch.max(1));
-        // Groups as equal as whole images allow.
-        let images = grid.batch.div_ceil(grid.batch.div_ceil(images).max(1)).max(1);
-        let group = images * grid.pixels();
+        let group = rows_of_group(grid, values / width.max(1));
         let count = group.div_ceil(HIGHEST).max(ENOUGH.min(group / LOWEST)).max(1);
         Blocks { rows: grid.rows(), group, height: group.div_ceil(count).clamp(1, DEPTH) }
+    }
+
+    /// Cuts `grid` in groups of at most `rows` rows and at least one image, and these in blocks of this height.
+    pub fn of_height(grid: Grid, rows: usize, height: usize) -> Self {
+        Blocks { rows: grid.rows(), group: rows_of_group(grid, rows), height }
     }
 
     fn blocks_of_group(&self) -> usize {
@@ -64,6 +66,12 @@ impl Blocks {
             Group { blocks: first..first + rows.len().div_ceil(self.height), rows }
         })
     }
+}
+
+/// Rows of a group of whole images, at most `rows` if that is one; groups are as equal as whole images allow.
+fn rows_of_group(grid: Grid, rows: usize) -> usize {
+    let images = (rows / grid.pixels().max(1)).clamp(1, grid.batch.max(1));
+    grid.batch.div_ceil(grid.batch.div_ceil(images).max(1)).max(1) * grid.pixels()
 }
 
 impl Group {

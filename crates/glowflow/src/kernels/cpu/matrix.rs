@@ -97,43 +97,31 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Rows for which packing the right operand costs more than it saves.
-const FEW: usize = 32;
-
 /// Depth that is transposed at once.
 const PIECE: usize = 128;
 
 /// The right operand of a product: [depth, columns] in panels of one block.
-pub struct Weights<'a> {
-    data: Data<'a>,
+pub struct Weights {
+    data: Scratch,
     layout: Layout,
 }
 
-enum Data<'a> {
-    Packed(Scratch),
-    Borrowed(&'a [f32]),
-}
-
-impl<'a> Weights<'a> {
-    /// `w` [depth, columns] for a product of `rows` rows: packed where there are enough rows to pay for it.
-    pub fn new(w: &'a [f32], columns: usize, rows: usize) -> Self {
-        if rows > FEW || !columns.is_multiple_of(LINE) {
-            return Self::pack(w, columns);
-        }
-        let depth = w.len() / columns;
-        Weights { data: Data::Borrowed(w), layout: Layout::plain(columns, depth) }
-    }
-
+impl Weights {
     /// Packs `w` [depth, columns].
     pub fn pack(w: &[f32], columns: usize) -> Self {
+        Self::pack_scaled(w, columns, &[1.0])
+    }
+
+    /// Packs `w` [depth, columns], column c times `scale[c % scale.len()]`.
+    pub fn pack_scaled(w: &[f32], columns: usize, scale: &[f32]) -> Self {
         let depth = w.len() / columns;
         Self::fill(depth, columns, |panel, first, width| {
+            let mut factors = [0.0; PANEL];
+            factors.iter_mut().enumerate().for_each(|(i, factor)| *factor = scale[(first + i) % scale.len()]);
             for (to, from) in panel.chunks_exact_mut(PANEL).zip(w.chunks_exact(columns)) {
                 let from = &from[first..first + width];
-                match from.first_chunk::<PANEL>() {
-                    // Of known size: without a call.
-                    Some(from) => to.copy_from_slice(from),
-                    None => to[..width].copy_from_slice(from),
+                for ((to, from), factor) in to.iter_mut().zip(from).zip(factors) {
+                    *to = from * factor;
                 }
             }
         })
@@ -141,6 +129,11 @@ impl<'a> Weights<'a> {
 
     /// Packs the transpose of `w` [columns, depth].
     pub fn pack_transposed(w: &[f32], depth: usize) -> Self {
+        Self::pack_transposed_scaled(w, depth, &[1.0])
+    }
+
+    /// Packs the transpose of `w` [columns, depth], column d of w times `scale[d % scale.len()]`.
+    pub fn pack_transposed_scaled(w: &[f32], depth: usize, scale: &[f32]) -> Self {
         let columns = w.len() / depth;
         Self::fill(depth, columns, |panel, first, width| {
             // In pieces long enough to be read ahead, whose lines of the panel stay in cache for the next columns.
@@ -159,6 +152,9 @@ impl<'a> Weights<'a> {
                         to[column] = *x;
                     }
                 }
+                for (line, factor) in panel.chunks_exact_mut(PANEL).zip(scale.iter().cycle().skip(top % scale.len())) {
+                    line.iter_mut().for_each(|x| *x *= factor);
+                }
             }
         })
     }
@@ -170,16 +166,12 @@ impl<'a> Weights<'a> {
         data.par_chunks_mut(layout.panel).with_min_len(least).enumerate().for_each(|(index, to)| {
             panel(to, index * PANEL, layout.panel_columns(index));
         });
-        Weights { data: Data::Packed(data), layout }
+        Weights { data, layout }
     }
 
     /// The operand.
     pub fn matrix(&self) -> Matrix<'_> {
-        let data: &[f32] = match &self.data {
-            Data::Packed(data) => data,
-            Data::Borrowed(data) => data,
-        };
-        Matrix::new(data, self.layout, self.layout.height)
+        Matrix::new(&self.data, self.layout, self.layout.height)
     }
 }
 

@@ -11,7 +11,9 @@
 pub mod adam;
 pub mod average;
 pub mod batch_norm;
+pub mod bf16;
 mod blocks;
+
 pub mod conv;
 pub mod coupling;
 mod elementary;

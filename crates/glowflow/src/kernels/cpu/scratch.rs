@@ -1,5 +1,6 @@
 //! Buffers that kernels work in: aligned to cache lines, and kept for the next call instead of freed.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
@@ -41,13 +42,21 @@ pub fn take(len: usize) -> Scratch {
     Scratch { buffer, len }
 }
 
-impl Scratch {
-    /// Makes this `len` long; the values are unspecified.
-    pub fn resize(&mut self, len: usize) {
-        if self.len != len {
-            *self = take(len);
-        }
-    }
+/// Vectors that were handed back, by length.
+static VALUES: Mutex<BTreeMap<usize, Vec<Vec<f32>>>> = Mutex::new(BTreeMap::new());
+
+/// A vector of `len` unspecified values, an old one of this very length if there is one: for the gradients of weights,
+/// which every step makes anew.
+pub fn exact(len: usize) -> Vec<f32> {
+    let mut values = VALUES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let old = values.get_mut(&len).and_then(Vec::pop);
+    drop(values);
+    old.unwrap_or_else(|| vec![0.0; len])
+}
+
+/// Hands a vector back to [`exact`].
+pub fn give_back(old: Vec<f32>) {
+    VALUES.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(old.len()).or_default().push(old);
 }
 
 impl Drop for Scratch {

@@ -181,38 +181,38 @@ fn forward(
     shape: Shape,
     log_prob: &mut Option<LogProb>,
 ) -> Result<Value> {
-    let mode = Mode::Evaluation;
+    let pass = Mode::Evaluation.into();
     Ok(match piece {
         Piece::Rearrange(order) => rearrange::forward(graph, path, x, order, shape),
-        Piece::Step(step) => step_forward(graph, path, x, &step.prepare(path, mode)?, shape, log_prob),
+        Piece::Step(step) => step_forward(graph, path, x, &step.prepare(path, pass)?, shape, log_prob),
         Piece::Logit => realnvp::logit(graph, path, x, shape, log_prob),
         Piece::Masked(layer) => {
-            realnvp::coupling_forward(graph, path, x, layer.prepare(path, mode)?.folded(), shape, log_prob)
+            realnvp::coupling_forward(graph, path, x, layer.prepare(path, pass)?.folded(), shape, log_prob)
         }
         Piece::Channel(layer) => {
-            realnvp::coupling_forward(graph, path, x, layer.prepare(path, mode)?.folded(), shape, log_prob)
+            realnvp::coupling_forward(graph, path, x, layer.prepare(path, pass)?.folded(), shape, log_prob)
         }
         Piece::Whitening(layer) => {
-            nice::whitening_forward(graph, path, x, layer.prepare(path, mode)?.folded(), log_prob)
+            nice::whitening_forward(graph, path, x, layer.prepare(path, pass)?.folded(), log_prob)
         }
         Piece::Additive(layer) => nice::coupling_forward(graph, path, x, layer, shape),
-        Piece::Scaling(layer) => nice::scaling_forward(graph, path, x, &layer.prepare(path, mode)?, log_prob),
+        Piece::Scaling(layer) => nice::scaling_forward(graph, path, x, &layer.prepare(path, pass)?, log_prob),
         Piece::Split(_) => unreachable!("a split gives two values"),
     })
 }
 
 /// Undoes [`forward`]. `shape` is that of `z`.
 fn inverse(graph: &mut Graph, path: &str, z: &Value, piece: Piece, shape: Shape) -> Result<Value> {
-    let mode = Mode::Evaluation;
+    let pass = Mode::Evaluation.into();
     Ok(match piece {
         Piece::Rearrange(order) => rearrange::inverse(graph, path, z, order, shape),
-        Piece::Step(step) => step_inverse(graph, path, z, &step.prepare(path, mode)?, shape)?,
+        Piece::Step(step) => step_inverse(graph, path, z, &step.prepare(path, pass)?, shape)?,
         Piece::Logit => realnvp::inverse_logit(graph, path, z),
-        Piece::Masked(layer) => realnvp::coupling_inverse(graph, path, z, layer.prepare(path, mode)?.folded(), shape),
-        Piece::Channel(layer) => realnvp::coupling_inverse(graph, path, z, layer.prepare(path, mode)?.folded(), shape),
-        Piece::Whitening(layer) => nice::whitening_inverse(graph, path, z, layer.prepare(path, mode)?.folded()),
+        Piece::Masked(layer) => realnvp::coupling_inverse(graph, path, z, layer.prepare(path, pass)?.folded(), shape),
+        Piece::Channel(layer) => realnvp::coupling_inverse(graph, path, z, layer.prepare(path, pass)?.folded(), shape),
+        Piece::Whitening(layer) => nice::whitening_inverse(graph, path, z, layer.prepare(path, pass)?.folded()),
         Piece::Additive(layer) => nice::coupling_inverse(graph, path, z, layer, shape),
-        Piece::Scaling(layer) => nice::scaling_inverse(graph, path, z, &layer.prepare(path, mode)?),
+        Piece::Scaling(layer) => nice::scaling_inverse(graph, path, z, &layer.prepare(path, pass)?),
         Piece::Split(_) => unreachable!("a split takes two values"),
     })
 }

@@ -110,7 +110,7 @@ fn layers(row: &mut Row, fixture: &Fixture, config: &GlowConfig, glow: &Glow, io
             let by_channel = |values: Tensor<1>| values.reshape([1, 1, 1, channels]);
             let normed = (x.clone() + by_channel(step.mix.actnorm.bias.val())) * by_channel(step.mix.actnorm.scale());
             row.compare("layers", &channels_first(normed), &numbers(&trace, &actnorm));
-            let step = step.prepare("step", Mode::Evaluation).unwrap();
+            let step = step.prepare("step", Mode::Evaluation.into()).unwrap();
             let mixed = step.mix.forward(x);
             row.compare("layers", &channels_first(mixed.z.clone()), &numbers(&trace, &mix));
             let out = step.coupling.forward(mixed.z);

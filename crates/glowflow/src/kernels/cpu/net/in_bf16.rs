@@ -1,0 +1,428 @@
+//! [The net](super) on operands in bf16, sums in f32.
+//!
+//! 32 pixels at a time go through the whole net. For the weight gradients they leave their operands behind, turned,
+//! and a group of images later each block of a gradient takes up what the group has for it.
+
+use rayon::prelude::*;
+
+use super::super::Grid;
+use super::super::bf16::{
+    Block, Finish, Left, Parts, Right, SIDE, TILE, Tiles, Unit, Walk, finish, multiply, narrow, product, strips, tiles,
+    turn,
+};
+use super::super::blocks::{Blocks, Group};
+use super::super::isa::Isa;
+use super::super::matrix::Layout;
+use super::super::scratch::{self, Scratch};
+use super::super::taps::{self, Side, TAPS};
+use super::unfold::unfold;
+use super::{NetGradients, NetWeights, Sizes, check_rows};
+
+/// Hidden values of a group: its turned operands stay in the second cache.
+const GROUP: usize = 1 << 19;
+
+/// Weights packed for [`forward`].
+pub struct Forward {
+    w1: Right,
+    w2: Right,
+    w3: Right,
+    /// Rows padded to whole blocks.
+    b1: Vec<f32>,
+    b2: Vec<f32>,
+    b3: Vec<f32>,
+    sizes: Sizes,
+}
+
+impl Forward {
+    /// Of checked weights.
+    pub fn new(w: &NetWeights, parts: Parts) -> Self {
+        let Sizes { hidden, c_out, .. } = w.sizes;
+        let padded = |bias: &[f32]| {
+            let rows = bias.chunks_exact(hidden);
+            rows.flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(0.0, padding(hidden)))).collect()
+        };
+        Forward {
+            w1: Right::pack(w.w1, hidden, w.s1, parts),
+            w2: Right::pack(w.w2, hidden, w.s2, parts),
+            w3: Right::pack(w.w3, TAPS * c_out, w.s3, parts),
+            b1: padded(w.b1),
+            b2: padded(w.b2),
+            b3: w.b3.to_vec(),
+            sizes: w.sizes,
+        }
+    }
+}
+
+/// Weights packed for [`backward`].
+pub struct Backward {
+    w1: Right,
+    w2: Right,
+    w3: Right,
+}
+
+impl Backward {
+    /// Of checked weights.
+    pub fn new(w: &NetWeights, parts: Parts) -> Self {
+        let Sizes { hidden, c_out, .. } = w.sizes;
+        Backward {
+            w1: Right::pack_transposed(w.w1, hidden, w.s1, parts),
+            w2: Right::pack_transposed(w.w2, hidden, w.s2, parts),
+            w3: Right::pack_transposed(w.w3, TAPS * c_out, w.s3, parts),
+        }
+    }
+}
+
+/// The hidden activations of a batch as left operands, block after block.
+pub struct Hidden {
+    h1: Tiles,
+    h2: Tiles,
+}
+
+fn padding(columns: usize) -> usize {
+    columns.next_multiple_of(SIDE) - columns
+}
+
+/// How the values of 32 pixels lie.
+#[derive(Clone, Copy)]
+struct Columns {
+    count: usize,
+    parts: Parts,
+}
+
+impl Columns {
+    fn new(count: usize, parts: Parts) -> Self {
+        Columns { count, parts }
+    }
+
+    fn blocks(self) -> usize {
+        self.count.div_ceil(SIDE)
+    }
+
+    /// bf16 of a left operand.
+    fn left(self) -> usize {
+        2 * self.blocks() * self.parts as usize * TILE
+    }
+
+    /// bf16 of an operand whose depth are the pixels; a tile more, so that those of many spread over the cache.
+    fn turned(self) -> usize {
+        self.left() + TILE
+    }
+
+    /// f32 of rows padded to whole blocks.
+    fn padded(self) -> usize {
+        SIDE * self.blocks() * SIDE
+    }
+
+    fn tiles(self) -> Tiles {
+        tiles(self.left() / TILE / self.parts as usize, self.parts)
+    }
+
+    /// Turned operands of so many pixels.
+    fn turned_tiles(self, blocks: usize) -> Tiles {
+        tiles((blocks * self.turned() / TILE).div_ceil(self.parts as usize), self.parts)
+    }
+
+    /// Block `block` of the columns, as an operand over all pixels of `blocks` blocks of them.
+    fn walk(self, turned: &[u16], block: usize, blocks: usize) -> Walk<'_> {
+        let tile = self.parts as usize * TILE;
+        Walk::new(&turned[2 * block * tile..], tile, self.turned(), blocks, self.parts)
+    }
+}
+
+/// What one task works in.
+struct Local {
+    /// Padded rows of taps, in f32.
+    taps: Scratch,
+    left: Tiles,
+}
+
+impl Local {
+    fn new(columns: Columns) -> Self {
+        Local { taps: scratch::take(columns.padded()), left: columns.tiles() }
+    }
+
+    /// The taps of these rows of x [.., channels] in f32, zeros beyond them.
+    fn gather(&mut self, isa: Isa, grid: Grid, rows: std::ops::Range<usize>, x: &[f32], channels: usize, side: Side) {
+        let row = self.taps.len() / SIDE;
+        let layout = Layout { row, ..Layout::plain(TAPS * channels, SIDE) };
+        self.taps.fill(0.0);
+        taps::gather(isa, grid, rows, x, channels, side, &mut self.taps, layout);
+    }
+}
+
+/// See [`super::forward`].
+pub fn forward(unit: Unit, grid: Grid, x: &[f32], w: &Forward, keep: bool) -> (Vec<f32>, Option<Hidden>) {
+    let Sizes { c_in, hidden, c_out } = w.sizes;
+    let (isa, parts) = (Isa::active(), w.w1.parts());
+    assert_eq!(x.len(), grid.rows() * c_in, "the input is [rows, {c_in}]");
+    check_rows(grid, w.b1.len() / (hidden + padding(hidden)));
+    check_rows(grid, w.b3.len() / c_out);
+    let (of_taps, of_hidden) = (Columns::new(TAPS * c_in, parts), Columns::new(hidden, parts));
+    let blocks = Blocks::of_height(grid, GROUP / hidden, SIDE);
+    let mut y = vec![0.0; grid.rows() * c_out];
+    let activations = || tiles(blocks.count() * of_hidden.left() / TILE / parts as usize, parts);
+    let mut kept = keep.then(|| Hidden { h1: activations(), h2: activations() });
+    if grid.rows() == 0 {
+        return (y, kept);
+    }
+    let products = Layout::padded_rows(TAPS * c_out, SIDE);
+    let mut z = scratch::take(blocks.group_rows().next_multiple_of(SIDE) * products.row);
+    let net = Net { unit, isa, grid, x, w, products };
+    for group in blocks.groups() {
+        let z = &mut z[..group.blocks.len() * products.block];
+        let z_blocks = z.par_chunks_mut(products.block).with_min_len(tasks_for(w.sizes));
+        let local = || Local::new(of_taps);
+        match &mut kept {
+            Some(kept) => {
+                let size = of_hidden.left();
+                let range = group.blocks.start * size..group.blocks.end * size;
+                let hidden = kept.h1[range.clone()].par_chunks_mut(size).zip(kept.h2[range].par_chunks_mut(size));
+                let work = z_blocks.zip(hidden).enumerate();
+                work.for_each_init(local, |local, (index, (z, (h1, h2)))| net.run(&group, index, local, h1, h2, z));
+            }
+            None => z_blocks.enumerate().for_each_init(
+                || (local(), of_hidden.tiles(), of_hidden.tiles()),
+                |(local, h1, h2), (index, z)| net.run(&group, index, local, h1, h2, z),
+            ),
+        }
+        let y = &mut y[group.rows.start * c_out..group.rows.end * c_out];
+        taps::scatter_group(isa, grid, &group, z, products, Some(&w.b3), c_out, Side::Forward, y);
+    }
+    (y, kept)
+}
+
+/// The forward pass of a batch.
+struct Net<'a> {
+    unit: Unit,
+    isa: Isa,
+    grid: Grid,
+    x: &'a [f32],
+    w: &'a Forward,
+    products: Layout,
+}
+
+impl Net<'_> {
+    /// Block `index` of a group: `h1` and `h2` become its hidden activations, `z` the products of its last convolution.
+    fn run(&self, group: &Group, index: usize, local: &mut Local, h1: &mut [u16], h2: &mut [u16], z: &mut [f32]) {
+        let (w, unit) = (self.w, self.unit);
+        let Sizes { c_in, hidden, .. } = w.sizes;
+        let parts = w.w1.parts();
+        let rows = group.block(index, SIDE);
+        let first = rows.start;
+        local.gather(self.isa, self.grid, rows, self.x, c_in, Side::Forward);
+        narrow(parts, &local.taps, TAPS * c_in, Some(&mut local.left), None);
+        let columns = hidden + padding(hidden);
+        let layer = |a: Left, w: &Right, map: &[f32], first: usize, h: &mut [u16]| {
+            let mut strips = strips(parts, h);
+            product(unit, a, w, |column, sums| {
+                let strip = strips.next().expect("a tile for each block");
+                finish(parts, sums, Finish::BiasRelu { map, columns, first }, column, strip, None);
+            });
+        };
+        layer(Left::new(&local.left, TAPS * c_in, parts), &w.w1, &w.b1, first, h1);
+        layer(Left::new(h1, hidden, parts), &w.w2, &w.b2, 0, h2);
+        store(unit, Left::new(h2, hidden, parts), &w.w3, z, self.products);
+    }
+}
+
+/// Writes the product's columns to rows of `out`.
+fn store(unit: Unit, a: Left, w: &Right, out: &mut [f32], layout: Layout) {
+    product(unit, a, w, |column, sums| {
+        let width = SIDE.min(layout.columns - column * SIDE);
+        for (out, sums) in out.chunks_exact_mut(layout.row).zip(sums.0.chunks_exact(SIDE)) {
+            out[column * SIDE..][..width].copy_from_slice(&sums[..width]);
+        }
+    });
+}
+
+/// What the pixels of a group leave for the weight gradients, block after block.
+struct Operands {
+    taps: Tiles,
+    h1: Tiles,
+    h2: Tiles,
+    dh1: Tiles,
+    dh2: Tiles,
+    dz: Tiles,
+}
+
+/// See [`super::backward`]; `b3` is the gradient of its bias.
+#[allow(clippy::too_many_arguments, reason = "as many as the net has operands")]
+pub fn backward(
+    unit: Unit,
+    grid: Grid,
+    x: &[f32],
+    w: &NetWeights,
+    packed: &Backward,
+    hidden: &Hidden,
+    dy: &[f32],
+    b3: Vec<f32>,
+) -> NetGradients {
+    let Sizes { c_in, hidden: width, c_out } = w.sizes;
+    let (isa, parts) = (Isa::active(), packed.w1.parts());
+    let of_taps = Columns::new(TAPS * c_in, parts);
+    let of_hidden = Columns::new(width, parts);
+    let of_products = Columns::new(TAPS * c_out, parts);
+    let blocks = Blocks::of_height(grid, GROUP / width, SIDE);
+    assert_eq!(hidden.h1.len(), blocks.count() * of_hidden.left(), "hidden activations of these sizes");
+    let in_group = blocks.group_rows().div_ceil(SIDE);
+    let mut operands = Operands {
+        taps: of_taps.turned_tiles(in_group),
+        h1: of_hidden.turned_tiles(in_group),
+        h2: of_hidden.turned_tiles(in_group),
+        dh1: of_hidden.turned_tiles(in_group),
+        dh2: of_hidden.turned_tiles(in_group),
+        dz: of_products.turned_tiles(in_group),
+    };
+    let taps_layout = Layout::padded_rows(TAPS * c_in, SIDE);
+    let mut dtaps = scratch::take(in_group * taps_layout.block);
+    let of_block = SIDE * SIDE;
+    let gradient = |x: Columns, y: Columns| scratch::take(x.blocks() * y.blocks() * of_block);
+    let mut sums = [gradient(of_taps, of_hidden), gradient(of_hidden, of_hidden), gradient(of_hidden, of_products)];
+    if grid.rows() == 0 {
+        sums.iter_mut().for_each(|sums| sums.fill(0.0));
+    }
+    // Of each block of pixels those of dh1, then those of dh2.
+    let of_sums = 2 * of_hidden.blocks() * SIDE;
+    let mut column_sums = vec![0.0; in_group * of_sums];
+    let mut b2 = vec![0.0f64; width];
+    let mut b1 = BiasSums::new(width, w.b1.len() / width);
+    let mut dx = vec![0.0; x.len()];
+
+    for group in blocks.groups() {
+        let count = group.blocks.len();
+        let size = of_hidden.left();
+        let kept = group.blocks.start * size..group.blocks.end * size;
+        let Operands { taps, h1, h2, dh1, dh2, dz } = &mut operands;
+        let work = taps[..count * of_taps.turned()]
+            .par_chunks_mut(of_taps.turned())
+            .zip(h1[..count * of_hidden.turned()].par_chunks_mut(of_hidden.turned()))
+            .zip(h2[..count * of_hidden.turned()].par_chunks_mut(of_hidden.turned()))
+            .zip(dh1[..count * of_hidden.turned()].par_chunks_mut(of_hidden.turned()))
+            .zip(dh2[..count * of_hidden.turned()].par_chunks_mut(of_hidden.turned()))
+            .zip(dz[..count * of_products.turned()].par_chunks_mut(of_products.turned()))
+            .zip(dtaps[..count * taps_layout.block].par_chunks_mut(taps_layout.block))
+            .zip(column_sums.par_chunks_mut(of_sums))
+            .zip(hidden.h1[kept.clone()].par_chunks(size).zip(hidden.h2[kept].par_chunks(size)));
+        let locals = || (Local::new(of_taps), Local::new(of_products), of_hidden.tiles(), of_hidden.tiles());
+        work.with_min_len(tasks_for(w.sizes)).enumerate().for_each_init(
+            locals,
+            |(of_x, of_dy, dh2_left, dh1_left),
+             (index, ((((((((taps, h1), h2), dh1), dh2), dz), dtaps), sums), kept))| {
+                let rows = group.block(index, SIDE);
+                let (kept1, kept2) = (Left::new(kept.0, width, parts), Left::new(kept.1, width, parts));
+                of_x.gather(isa, grid, rows.clone(), x, c_in, Side::Forward);
+                narrow(parts, &of_x.taps, TAPS * c_in, Some(&mut of_x.left), None);
+                turn(parts, Left::new(&of_x.left, TAPS * c_in, parts), taps);
+                turn(parts, kept1, h1);
+                turn(parts, kept2, h2);
+                of_dy.gather(isa, grid, rows, dy, c_out, Side::Backward);
+                narrow(parts, &of_dy.taps, TAPS * c_out, Some(&mut of_dy.left), Some(dz));
+                let layer = |a: Left, w: &Right, by: Left, left: &mut [u16], pairs: &mut [u16], sums: &mut [f32]| {
+                    let mut strips = strips(parts, left);
+                    let mut pairs = pairs.chunks_exact_mut(2 * parts as usize * TILE);
+                    let (sums, _) = sums.as_chunks_mut();
+                    product(unit, a, w, |column, block| {
+                        let strip = strips.next().expect("a tile for each block");
+                        let gate = Finish::Gate { by, columns: &mut sums[column] };
+                        finish(parts, block, gate, column, strip, pairs.next());
+                    });
+                };
+                let (sums1, sums2) = sums.split_at_mut(of_sums / 2);
+                layer(Left::new(&of_dy.left, TAPS * c_out, parts), &packed.w3, kept2, dh2_left, dh2, sums2);
+                layer(Left::new(dh2_left, width, parts), &packed.w2, kept1, dh1_left, dh1, sums1);
+                store(unit, Left::new(dh1_left, width, parts), &packed.w1, dtaps, taps_layout);
+            },
+        );
+        let add = group.rows.start > 0;
+        let [dw1, dw2, dw3] = &mut sums;
+        let gradient = |x: &[u16], of_x: Columns, y: &[u16], of_y: Columns, out: &mut [f32]| {
+            let rows = Block::slice(out).par_chunks_mut(of_y.blocks());
+            rows.with_min_len(gradients_for(count, of_y)).enumerate().for_each(|(i, out)| {
+                let a = of_x.walk(x, i, count);
+                for (j, out) in out.iter_mut().enumerate() {
+                    multiply(unit, parts, a, of_y.walk(y, j, count), out, add);
+                }
+            });
+        };
+        rayon::join(
+            || gradient(&operands.h1, of_hidden, &operands.dh2, of_hidden, dw2),
+            || {
+                rayon::join(
+                    || gradient(&operands.h2, of_hidden, &operands.dz, of_products, dw3),
+                    || gradient(&operands.taps, of_taps, &operands.dh1, of_hidden, dw1),
+                )
+            },
+        );
+        for sums in column_sums.chunks_exact(of_sums).take(count) {
+            let (of_first, of_second) = sums.split_at(of_sums / 2);
+            b2.iter_mut().zip(of_second).for_each(|(b2, sum)| *b2 += f64::from(*sum));
+            b1.add_sums(of_first);
+        }
+        b1.add_rows(of_hidden, &operands.dh1, count, group.rows.len());
+        let dx = &mut dx[group.rows.start * c_in..group.rows.end * c_in];
+        taps::scatter_group(isa, grid, &group, &dtaps, taps_layout, None, c_in, Side::Backward, dx);
+    }
+    let of = |sums: &[f32], w, columns: usize, scale, bias| {
+        let across = columns.div_ceil(SIDE);
+        let piece = |row, panel| &sums[(row / SIDE * across + panel) * of_block + row % SIDE * SIDE..][..SIDE];
+        unfold(piece, w, columns, scale, bias)
+    };
+    NetGradients {
+        dx,
+        first: of(&sums[0], w.w1, width, w.s1, b1.finish()),
+        middle: of(&sums[1], w.w2, width, w.s2, b2.into_iter().map(|sum| sum as f32).collect()),
+        last: of(&sums[2], w.w3, TAPS * c_out, w.s3, b3),
+    }
+}
+
+/// The gradient of the first bias, one row or a row for each pixel of an image.
+struct BiasSums {
+    /// [period, columns]
+    sums: Vec<f64>,
+    columns: usize,
+    period: usize,
+}
+
+impl BiasSums {
+    fn new(columns: usize, period: usize) -> Self {
+        BiasSums { sums: vec![0.0; period * columns], columns, period }
+    }
+
+    /// Adds the sums of a block's columns, where all pixels share a row.
+    fn add_sums(&mut self, sums: &[f32]) {
+        if self.period == 1 {
+            self.sums.iter_mut().zip(sums).for_each(|(all, sum)| *all += f64::from(*sum));
+        }
+    }
+
+    /// Adds whole images, `rows` pixels in `blocks` blocks of pairs, where each pixel has a row.
+    fn add_rows(&mut self, of: Columns, pairs: &[u16], blocks: usize, rows: usize) {
+        if self.period == 1 {
+            return;
+        }
+        let wide = |x: u16| f64::from(f32::from_bits(u32::from(x) << 16));
+        for row in 0..rows.min(blocks * SIDE) {
+            let block = &pairs[row / SIDE * of.turned()..][..of.left()];
+            let sums = &mut self.sums[row % self.period * self.columns..][..self.columns];
+            for (column, sum) in sums.iter_mut().enumerate() {
+                let at = column / 16 * of.parts as usize * TILE + row % SIDE / 2 * SIDE + column % 16 * 2 + row % 2;
+                *sum += (0..of.parts as usize).map(|part| wide(block[at + part * TILE])).sum::<f64>();
+            }
+        }
+    }
+
+    fn finish(self) -> Vec<f32> {
+        self.sums.into_iter().map(|sum| sum as f32).collect()
+    }
+}
+
+/// Blocks of pixels that make a task worth handing to another thread.
+fn tasks_for(w: Sizes) -> usize {
+    let of_a_row = w.hidden * (TAPS * (w.c_in + w.c_out) + w.hidden);
+    (1 << 23) / (of_a_row * SIDE) + 1
+}
+
+/// Rows of blocks of a gradient, of so many blocks of pixels each, that make a task.
+fn gradients_for(blocks: usize, of_y: Columns) -> usize {
+    (1 << 23) / (blocks * of_y.blocks() * SIDE * SIDE * SIDE) + 1
+}

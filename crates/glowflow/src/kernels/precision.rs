@@ -1,0 +1,32 @@
+//! Arithmetic of the coupling nets' products.
+
+use serde::Serialize;
+
+use super::cpu::bf16::Unit;
+
+/// Arithmetic of the products inside Glow's coupling nets. Everything else is f32, sums over an example f64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// IEEE single precision.
+    #[default]
+    F32,
+    /// Each operand the sum of two bf16, about 16 bits: good enough for inverses.
+    Bf16x3,
+    /// Operands of 8 bits, sums in f32.
+    Bf16,
+}
+
+impl Precision {
+    /// What this processor computes in, and faster than in f32.
+    pub fn of_cpu() -> Vec<Precision> {
+        let units = Unit::available();
+        let mut all = vec![Precision::F32];
+        if units.contains(&Unit::Amx) {
+            all.extend([Precision::Bf16x3, Precision::Bf16]);
+        } else if units.contains(&Unit::Dot) && Unit::dot_is_fast() {
+            all.push(Precision::Bf16);
+        }
+        all
+    }
+}
