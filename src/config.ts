@@ -25,7 +25,10 @@ export interface CommonOptions {
   seed?: number
   /** Bits of each channel that are modelled; 5 is what the Glow paper uses for faces. @default 8 */
   bits?: number
-  /** Of the coupling nets. Rejects with `ERR_GLOW_PRECISION_UNSUPPORTED` rather than fall back. @default 'f32' */
+  /**
+   * Of the coupling nets, in training and likelihoods: calls that need the inverse are f32 unless they ask. Rejects with
+   * `ERR_GLOW_PRECISION_UNSUPPORTED` rather than fall back. @default 'f32'
+   */
   precision?: Precision
 }
 

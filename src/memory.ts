@@ -23,6 +23,6 @@ export interface MemoryEstimate {
  * @throws `ERR_GLOW_OPTION` for every option that cannot be used.
  */
 export function estimateMemory(model: ModelOptions, train: TrainOptions = {}): MemoryEstimate {
-  const [config, trainConfig] = [toKnownConfig(model), toTrainConfig(train)]
+  const [config, trainConfig] = [toKnownConfig(model), toTrainConfig(train, model.precision ?? 'f32')]
   return engineSays(() => native.estimateMemory(config, trainConfig))
 }

@@ -37,7 +37,7 @@ import {
 import { check, checkOne, type PathLike, toPath } from './options.js'
 import * as is from './rules.js'
 import type { Rule, Rules } from './rules.js'
-import { type Call, callRules, checkPrecision, engine, perform, type Precision, precisionRule } from './task.js'
+import { type Call, callRules, engine, perform, type Precision, precisionRule } from './task.js'
 import { startTraining, type TrainingRun, type TrainOptions } from './training.js'
 
 /** How 8-bit pixels become continuous (uniform dequantization: Theis et al. 2016, https://arxiv.org/abs/1511.01844, section 3.1). */
@@ -164,14 +164,14 @@ export class FlowModel implements AsyncDisposable {
    * log-density of values in [0, 256).
    */
   async logProb(images: Images | FloatImages, options: Labelled & Noise = {}): Promise<Float64Array> {
-    return this.#call(options, { ...labelRules, ...noiseRules }, (call) =>
+    return this.#score(options, { ...labelRules, ...noiseRules }, (call) =>
       this.#native.logProb(toPixels('images', images), toNoise(options, 'uniform'), call),
     )
   }
 
   /** Bits per dimension of each image: `-logProb / (dims * ln 2)`. */
   async bitsPerDim(images: Images | FloatImages, options: Labelled & Noise = {}): Promise<Float64Array> {
-    return this.#call(options, { ...labelRules, ...noiseRules }, (call) =>
+    return this.#score(options, { ...labelRules, ...noiseRules }, (call) =>
       this.#native.bitsPerDim(toPixels('images', images), toNoise(options, 'uniform'), call),
     )
   }
@@ -183,14 +183,14 @@ export class FlowModel implements AsyncDisposable {
    * @throws `ERR_GLOW_LABELS` for a model without classes.
    */
   async classify(images: Images | FloatImages, options: Call & Noise = {}): Promise<Float64Array[]> {
-    return this.#call(options, noiseRules, (call) =>
+    return this.#score(options, noiseRules, (call) =>
       this.#native.classify(toPixels('images', images), toNoise(options, 'uniform'), call),
     )
   }
 
   /** Mean bits per dimension of the first `limit` images (all by default), with one dequantization draw by `seed` (0). */
   async evaluate(data: AnyDataset, options: Call & { limit?: number; seed?: number } = {}): Promise<Evaluation> {
-    return this.#call(options, { limit: is.integer(1), seed: is.seed }, (call) => {
+    return this.#score(options, { limit: is.integer(1), seed: is.seed }, (call) => {
       checkOne('data', data, datasetRule)
       return this.#native.evaluate(toDataset('data', data), options.limit, options.seed ?? 0, call)
     })
@@ -309,7 +309,8 @@ export class FlowModel implements AsyncDisposable {
   #train(data: AnyDataset, options: TrainOptions, from?: native.Checkpoint): TrainingRun {
     this.#alive()
     this.#notInTraining()
-    const run = startTraining(this.#native, data, options, () => (this.#training = false), from)
+    const { precision } = this.config
+    const run = startTraining(this.#native, data, options, precision, () => (this.#training = false), from)
     this.#training = true
     this.#run = run
     return run
@@ -317,7 +318,7 @@ export class FlowModel implements AsyncDisposable {
 
   /** @internal */
   static resume(checkpoint: native.Checkpoint, data: AnyDataset, options: TrainOptions): ResumedRun {
-    const model = new FlowModel(checkpoint.model, 'f32')
+    const model = new FlowModel(checkpoint.model, checkpoint.precision as Precision)
     return { model, run: model.#train(data, options, checkpoint) }
   }
 
@@ -333,11 +334,20 @@ export class FlowModel implements AsyncDisposable {
     options: O,
     rules: Omit<Rules<O>, keyof Call>,
     work: (call: native.Call) => Promise<T>,
+    usual: Precision = 'f32',
   ): Promise<T> {
     this.#alive()
     check(options, { ...callRules, ...rules } as Rules<O>)
-    checkPrecision(options.precision, this.device.precisions)
-    return perform(options, work)
+    return perform(options, usual, work)
+  }
+
+  /** A call that needs no inverse. */
+  #score<T, O extends Call>(
+    options: O,
+    rules: Omit<Rules<O>, keyof Call>,
+    work: (call: native.Call) => Promise<T>,
+  ): Promise<T> {
+    return this.#call(options, rules, work, this.config.precision)
   }
 }
 
@@ -374,7 +384,7 @@ export function createModel({ kind, ...options }: ModelOptions): Promise<FlowMod
 
 async function create<Kind extends ModelKind>(kind: Kind, options: OptionsByKind[Kind]): Promise<FlowModel> {
   const config = toConfigOf(kind, options)
-  return open(options, (device) => native.createModel(config, device))
+  return open(options, (device, precision) => native.createModel(config, device, precision))
 }
 
 /**
@@ -391,7 +401,7 @@ export async function loadModel(
   checkOne('path', file, is.path)
   check(options, { device: deviceRule, precision: precisionRule })
   const absolute = toPath(file)
-  return open(options, (device) => native.loadModel(absolute, device))
+  return open(options, (device, precision) => native.loadModel(absolute, device, precision))
 }
 
 /** A run that goes on, and its model. */
@@ -427,9 +437,8 @@ export async function resumeTraining(
 
 async function open(
   { device, precision = 'f32' }: { device?: DeviceLike; precision?: Precision },
-  make: (device: native.Device) => Promise<native.Model>,
+  make: (device: native.Device, precision: Precision) => Promise<native.Model>,
 ): Promise<FlowModel> {
   const opened = await resolveDevice(device)
-  checkPrecision(precision, opened.info.precisions as Precision[])
-  return FlowModel.of(await engine(() => make(opened)), precision)
+  return FlowModel.of(await engine(() => make(opened, precision)), precision)
 }

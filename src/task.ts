@@ -2,14 +2,18 @@
 
 import * as native from '#native'
 
-import { fromNative, GlowError } from './error.js'
+import { fromNative } from './error.js'
 import { type Labelled, toCallLabels } from './labels.js'
 import * as is from './rules.js'
 import type { Rules } from './rules.js'
 
 /**
- * Arithmetic inside the coupling nets; everything else is f32 or f64. `'f32'` is there on every device; what else a device
- * has, its `precisions` say.
+ * Arithmetic inside Glow's coupling nets; everything else is f32 or f64. `'f32'` is there on every device; what else a
+ * device has, its `precisions` say.
+ *
+ * - `'bf16x3'`: each product from two bf16 halves of its operands, about 16 bits. Inverts to the pixel; for everything.
+ * - `'bf16'`: operands of 8 bits, sums in f32. The fastest, for training and likelihoods; decoding does not give the very
+ *   pixels back.
  */
 export type Precision = 'f32' | 'bf16x3' | 'bf16'
 export const precisionRule = is.oneOf('f32', 'bf16x3', 'bf16')
@@ -18,20 +22,24 @@ export const precisionRule = is.oneOf('f32', 'bf16x3', 'bf16')
 export interface Call {
   /** The promise rejects with its reason as soon as it aborts; the engine stops between two parts of the work. */
   signal?: AbortSignal
-  /** Rejects with `ERR_GLOW_PRECISION_UNSUPPORTED` where the device lacks it. @default 'f32' */
+  /**
+   * Rejects with `ERR_GLOW_PRECISION_UNSUPPORTED` where the device, or this kind of model, lacks it.
+   * @default 'f32'; for likelihoods the model's
+   */
   precision?: Precision
   /** Images worked on at once. @default 32, fewer where the images are large */
   batchSize?: number
 }
 export const callRules: Rules<Call> = { signal: is.abortSignal, precision: precisionRule, batchSize: is.integer(1) }
 
-/** Starts `work`, unless the signal has aborted, and settles with it or with the signal's reason, whichever is first. */
+/** Starts `work`, in `usual` where the call asks for no precision, unless the signal has aborted, and settles with it or with the signal's reason, whichever is first. */
 export async function perform<T>(
-  { signal, batchSize, labels }: Labelled,
+  { signal, batchSize, labels, precision }: Labelled,
+  usual: Precision,
   work: (call: native.Call) => Promise<T>,
 ): Promise<T> {
   signal?.throwIfAborted()
-  const call = new native.Call(batchSize, toCallLabels(labels))
+  const call = new native.Call(batchSize, toCallLabels(labels), precision ?? usual)
   const done = engine(() => work(call))
   if (!signal) return done
   let onAbort = (): void => {}
@@ -52,11 +60,4 @@ export async function engine<T>(work: () => Promise<T>): Promise<T> {
   } catch (error) {
     throw fromNative(error)
   }
-}
-
-/** Refuses a precision that the device does not have. */
-export function checkPrecision(wanted: Precision | undefined, precisions: readonly Precision[]): void {
-  if (wanted === undefined || precisions.includes(wanted)) return
-  const message = `Expected one of ${precisions.join(', ')} for precision on this device but received ${wanted}`
-  throw GlowError.of('ERR_GLOW_PRECISION_UNSUPPORTED', message, { precision: wanted, precisions })
 }

@@ -8,6 +8,7 @@ import type { Evaluation } from './model.js'
 import { check, checkOne, type PathLike, toPath } from './options.js'
 import * as is from './rules.js'
 import type { Rule, Rules } from './rules.js'
+import type { Precision } from './task.js'
 
 export interface TrainOptions {
   /** Ends the run when the weights have had this many steps, those of earlier runs included. Without any limit it trains until stopped. */
@@ -54,7 +55,8 @@ export interface TrainOptions {
   ema?: number
   /**
    * How activations are held: `'stored'` keeps every one; `'inputs'` keeps each step's input and runs its net again;
-   * `'constant'` rebuilds the inputs too, so memory does not grow with depth; `'auto'` takes the first that fits.
+   * `'constant'` rebuilds the inputs too, so memory does not grow with depth; `'auto'` takes the first that fits. Nets in `'bf16'`
+   * have no `'constant'`: what they rebuild drifts.
    * @default 'auto'
    */
   activations?: 'auto' | 'stored' | 'inputs' | 'constant'
@@ -190,25 +192,33 @@ export function startTraining(
   model: native.Model,
   data: AnyDataset,
   options: TrainOptions,
+  precision: Precision,
   onEnd: () => void,
   from?: native.Checkpoint,
 ): TrainingRun {
   checkOne('data', data, datasetRule)
-  return new Run(model, data, options, toTrainConfig(options, from), onEnd, from)
+  return new Run(model, data, options, toTrainConfig(options, precision, from), onEnd, from)
 }
 
 /** The engine's `TrainConfig` of these options, as JSON: over those of a checkpoint, or defaults left out. */
-export function toTrainConfig(options: TrainOptions, from?: native.Checkpoint): string {
-  const json = (usable: TrainOptions): string => (from ? from.options(trainJson(usable)) : trainJson(usable))
+export function toTrainConfig(options: TrainOptions, precision: Precision, from?: native.Checkpoint): string {
+  const json = (usable: TrainOptions): string => {
+    const given = trainJson(usable, precision)
+    return from ? from.options(given) : given
+  }
   check(options, trainRules, (usable) => engineSays(() => native.trainProblems(json(usable))))
   return engineSays(() => json(options))
 }
 
-function trainJson({ signal: _, activations, evaluate, folder, checkpoint, sample, ...rest }: TrainOptions): string {
+function trainJson(
+  { signal: _, activations, evaluate, folder, checkpoint, sample, ...rest }: TrainOptions,
+  precision: Precision,
+): string {
   const placed = <T extends { folder?: PathLike }>(options: T | undefined): object | undefined =>
     options && { ...options, folder: options.folder && toPath(options.folder) }
   return JSON.stringify({
     ...rest,
+    precision,
     activations: activations === 'auto' ? undefined : activations,
     // Held-out data are not in a checkpoint: a resumed run scores those that it is given.
     evaluate: evaluate ? { every: evaluate.every, limit: evaluate.limit } : null,

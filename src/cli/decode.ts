@@ -4,7 +4,7 @@ import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
 import { countText, picturesOut, writeImages } from './images.js'
 import { loadLatents } from './latents-file.js'
-import { batchSizeOption, deviceOption, labelsOf, labelsOption, modelOption } from './model.js'
+import { batchSizeOption, deviceOption, labelsOf, labelsOption, modelOption, precisionOption } from './model.js'
 
 export const decodeCommand = () =>
   command('decode', '--model <path> --latents <file> [options]', 'Turn latents back into images.', [
@@ -14,14 +14,15 @@ export const decodeCommand = () =>
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(batchSizeOption())
+    .addOption(precisionOption())
     .addOption(labelsOption())
     .requiredOption('--latents <file>', 'a NumPy file of encode, or float32 of images x dims')
     .option('--columns <n>', 'images in a row of the picture (default: nearest to a square)', number)
     .addOption(picturesOut('decoded'))
-    .action(async ({ model: path, device, batchSize, labels, latents: file, columns, out, json }) => {
+    .action(async ({ model: path, device, batchSize, precision, labels, latents: file, columns, out, json }) => {
       const latents = await loadLatents(file)
       await using model = await loadModel(path, { device })
-      const images = await model.decode(latents, { batchSize, ...labelsOf(model, labels) })
+      const images = await model.decode(latents, { batchSize, precision, ...labelsOf(model, labels) })
       const files = await writeImages(out, images, { columns })
       const { count, height, width, channels } = images
       show(

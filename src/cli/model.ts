@@ -15,6 +15,11 @@ export const batchSizeOption = () =>
     .argParser(number)
     .helpGroup('Model:')
 
+export const precisionOption = () =>
+  new Option('--precision <name>', 'of the coupling nets: f32, bf16x3 or bf16 (default: f32)')
+    .choices(['f32', 'bf16x3', 'bf16'] as const)
+    .helpGroup('Model:')
+
 export const labelsOption = () =>
   new Option('--labels <n,n>', 'of a class-conditional model: one class for all images, or one each')
     .argParser((text) => (text.includes(',') ? numbers(text) : number(text)))

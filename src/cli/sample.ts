@@ -3,7 +3,7 @@
 import { loadModel } from '../index.js'
 import { command, number, show } from './command.js'
 import { countText, picturesOut, writeImages } from './images.js'
-import { batchSizeOption, deviceOption, labelsOf, labelsOption, modelOption } from './model.js'
+import { batchSizeOption, deviceOption, labelsOf, labelsOption, modelOption, precisionOption } from './model.js'
 
 export const sampleCommand = () =>
   command('sample', '--model <path> [options]', 'Draw new images.', [
@@ -13,6 +13,7 @@ export const sampleCommand = () =>
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(batchSizeOption())
+    .addOption(precisionOption())
     .addOption(labelsOption())
     .option('--count <n>', 'how many', number, 16)
     .option('--temperature <x>', 'below 1 trades variety for likelihood (default: 0.7)', number)
@@ -21,8 +22,8 @@ export const sampleCommand = () =>
     .addOption(picturesOut('samples.png'))
     .action(async ({ model: path, device, labels, out, columns, json, ...options }) => {
       await using model = await loadModel(path, { device })
-      const { count, temperature, seed, batchSize } = options
-      const images = await model.sample({ count, temperature, seed, batchSize, ...labelsOf(model, labels) })
+      const { count, temperature, seed, batchSize, precision } = options
+      const images = await model.sample({ count, temperature, seed, batchSize, precision, ...labelsOf(model, labels) })
       const files = await writeImages(out, images, { columns })
       const { height, width, channels } = images
       show(

@@ -5,7 +5,7 @@ import { command, number, show } from './command.js'
 import { dataOptions, readData } from './data-options.js'
 import { exitCode } from './failure.js'
 import { inputImages } from './images.js'
-import { batchSizeOption, deviceOption, labelsOf, labelsOption, modelOption } from './model.js'
+import { batchSizeOption, deviceOption, labelsOf, labelsOption, modelOption, precisionOption } from './model.js'
 
 export const verifyCommand = () => {
   const verify = command(
@@ -23,14 +23,15 @@ export const verifyCommand = () => {
     .addOption(modelOption())
     .addOption(deviceOption())
     .addOption(batchSizeOption())
+    .addOption(precisionOption())
     .addOption(labelsOption())
     .option('--images <path...>', 'image files, or folders of them')
     .option('--count <n>', 'images of --data, from the first', number, 100)
   return dataOptions(verify).action(
-    async ({ model: path, device, batchSize, labels, images, count, json, ...typed }) => {
+    async ({ model: path, device, batchSize, precision, labels, images, count, json, ...typed }) => {
       await using model = await loadModel(path, { device })
       const input = await inputImages(model, { images, count }, await readData(typed))
-      const found = await model.verify(input, { batchSize, ...labelsOf(model, labels, input) })
+      const found = await model.verify(input, { batchSize, precision, ...labelsOf(model, labels, input) })
       const { pixelMismatches, maxError, maxConditionNumber, worstLayer } = found
       const text = [
         `${pixelMismatches} of ${input.data.length} values of ${input.count} images came back different`,

@@ -29,18 +29,16 @@ impl From<&Info> for DeviceInfo {
             label: info.label.clone(),
             backend: info.backend.to_string(),
             software: info.software,
-            precisions: info.precisions.iter().copied().map(precision_name).collect(),
+            precisions: info.precisions.iter().map(Precision::to_string).collect(),
         }
     }
 }
 
-fn precision_name(precision: Precision) -> String {
-    match precision {
-        Precision::F32 => "f32",
-        Precision::Bf16x3 => "bf16x3",
-        Precision::Bf16 => "bf16",
-    }
-    .to_string()
+/// The precision of a name; f32 without one.
+pub fn precision(name: Option<&str>) -> glowflow::Result<Precision> {
+    let Some(name) = name else { return Ok(Precision::F32) };
+    let found = Precision::ALL.into_iter().find(|precision| precision.to_string() == name);
+    found.ok_or_else(|| glowflow::Error::option("precision", "'f32', 'bf16x3' or 'bf16'", name))
 }
 
 /// The devices of this machine, the preferred one first.

@@ -9,7 +9,7 @@ use napi::bindgen_prelude::{Float32Array, Float32ArraySlice, Float64ArraySlice, 
 use napi_derive::napi;
 
 use crate::data::Dataset;
-use crate::device::{Device, DeviceInfo};
+use crate::device::{self, Device, DeviceInfo};
 use crate::direction::NamedDirection;
 use crate::error::to_napi;
 use crate::images::{ByteImages, FloatPixels, Noise, Pixels};
@@ -18,20 +18,39 @@ use crate::options::{model_config, over_default};
 use crate::task::{Call, spawn};
 use crate::training::{Checkpoint, Run};
 
-/// A model with new weights. `config`: an engine `ModelConfig` as JSON, defaults left out.
+/// A model with new weights. `config`: an engine `ModelConfig` as JSON, defaults left out. Refused where it cannot be run in
+/// `precision`.
 #[napi]
-pub fn create_model<'env>(env: &'env Env, config: String, device: &Device) -> napi::Result<PromiseRaw<'env, Model>> {
+pub fn create_model<'env>(
+    env: &'env Env,
+    config: String,
+    device: &Device,
+    precision: String,
+) -> napi::Result<PromiseRaw<'env, Model>> {
     let config = model_config(&config)?;
     let device = device.inner.clone();
-    spawn(env, move || glowflow::FlowModel::create(config, &device), |_, inner| Ok(Model { inner }))
+    let create = move || {
+        config.check_precision(device::precision(Some(&precision))?, device.info())?;
+        glowflow::FlowModel::create(config, &device)
+    };
+    spawn(env, create, |_, inner| Ok(Model { inner }))
 }
 
-/// A model from its file, or from a checkpoint's folder.
+/// A model from its file, or from a checkpoint's folder. Refused where it cannot be run in `precision`.
 #[napi]
-pub fn load_model<'env>(env: &'env Env, path: String, device: &Device) -> napi::Result<PromiseRaw<'env, Model>> {
+pub fn load_model<'env>(
+    env: &'env Env,
+    path: String,
+    device: &Device,
+    precision: String,
+) -> napi::Result<PromiseRaw<'env, Model>> {
     let device = device.inner.clone();
-    let path = PathBuf::from(path);
-    spawn(env, move || glowflow::FlowModel::load(&path, &device), |_, inner| Ok(Model { inner }))
+    let load = move || {
+        let model = glowflow::FlowModel::load(&PathBuf::from(path), &device)?;
+        model.check_precision(device::precision(Some(&precision))?)?;
+        Ok(model)
+    };
+    spawn(env, load, |_, inner| Ok(Model { inner }))
 }
 
 /// Bits per dimension over a dataset.

@@ -9,6 +9,7 @@ use napi::bindgen_prelude::{PromiseRaw, ToNapiValue, Uint32Array, spawn_blocking
 use napi::{Either, Env, Error};
 use napi_derive::napi;
 
+use crate::device;
 use crate::error::to_napi;
 
 /// What may be said about any call: how many images at once, their classes, and that it is no longer wanted.
@@ -20,15 +21,20 @@ pub struct Call {
 #[napi]
 impl Call {
     /// `batch_size`: images worked on at once; the engine's default without it. `labels`: one class for all images or
-    /// one each.
+    /// one each. `precision`: of the coupling nets, f32 without it.
     #[napi(constructor)]
-    pub fn new(batch_size: Option<u32>, labels: Option<Either<u32, Uint32Array>>) -> Self {
+    pub fn new(
+        batch_size: Option<u32>,
+        labels: Option<Either<u32, Uint32Array>>,
+        precision: Option<String>,
+    ) -> napi::Result<Self> {
         let labels = labels.map(|labels| match labels {
             Either::A(label) => ClassLabels::One(label),
             Either::B(labels) => ClassLabels::Each(labels.to_vec()),
         });
         let batch_size = batch_size.map(|size| size as usize);
-        Self { inner: glowflow::Call { cancel: Arc::default(), batch_size, labels } }
+        let precision = device::precision(precision.as_deref()).map_err(|error| to_napi(&error))?;
+        Ok(Self { inner: glowflow::Call { cancel: Arc::default(), batch_size, labels, precision } })
     }
 
     /// Ends the call between two parts of its work.

@@ -40,6 +40,12 @@ impl Checkpoint {
         Model { inner: self.model.clone() }
     }
 
+    /// What the run's nets are computed in.
+    #[napi(getter)]
+    pub fn precision(&self) -> String {
+        self.train.precision.to_string()
+    }
+
     /// The run's options with what `json` gives put over them: an engine `TrainConfig` as JSON, whole.
     #[napi]
     pub fn options(&self, json: String) -> napi::Result<String> {

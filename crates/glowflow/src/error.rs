@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::kernels::Precision;
 use crate::store::pytorch::Report;
 
 /// What the engine's fallible functions return.
@@ -43,6 +44,16 @@ pub enum Error {
         device: String,
         /// Why it cannot be had.
         reason: String,
+    },
+    /// Arithmetic that the device, or this kind of model, does not have.
+    #[error("Expected {} for the precision of {of} but received {wanted}", list(precisions))]
+    Precision {
+        /// What was asked for.
+        wanted: Precision,
+        /// What can be had.
+        precisions: Vec<Precision>,
+        /// The device, or the kind of model.
+        of: String,
     },
     /// The work does not fit; found before anything was allocated.
     #[error("Expected at most {available} bytes of memory but {what} needs {needed}")]
@@ -201,6 +212,7 @@ impl Error {
             Self::Option { .. } => "ERR_GLOW_OPTION",
             Self::Shape { .. } => "ERR_GLOW_SHAPE",
             Self::DeviceUnavailable { .. } => "ERR_GLOW_DEVICE_UNAVAILABLE",
+            Self::Precision { .. } => "ERR_GLOW_PRECISION_UNSUPPORTED",
             Self::OutOfMemory { .. } => "ERR_GLOW_OUT_OF_MEMORY",
             Self::NotFinite { .. } | Self::Overflow { .. } => "ERR_GLOW_NOT_FINITE",
             Self::Singular { .. } => "ERR_GLOW_SINGULAR",
@@ -228,6 +240,9 @@ impl Error {
                 json!({ "what": what, "expected": expected, "received": received })
             }
             Self::DeviceUnavailable { device, reason } => json!({ "device": device, "reason": reason }),
+            Self::Precision { wanted, precisions, of } => {
+                json!({ "precision": wanted, "precisions": precisions, "of": of })
+            }
             Self::OutOfMemory { what, needed, available } => {
                 json!({ "what": what, "needed": needed, "available": available })
             }
@@ -254,4 +269,11 @@ impl Error {
             Self::NotInitialized | Self::Busy | Self::Disposed | Self::Aborted => json!({}),
         }
     }
+}
+
+/// `a`, `a or b`, `a, b or c`.
+fn list(all: &[Precision]) -> String {
+    let mut names: Vec<_> = all.iter().map(Precision::to_string).collect();
+    let last = names.pop().unwrap_or_default();
+    if names.is_empty() { last } else { format!("{} or {last}", names.join(", ")) }
 }

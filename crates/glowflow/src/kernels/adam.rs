@@ -4,7 +4,7 @@ use burn::tensor::{Bool, Tensor};
 
 use super::cpu;
 pub use super::cpu::adam::{Adam, Norm};
-use super::flex::{Values, in_place};
+use super::flex::{Values, give_back, in_place};
 use super::host::read;
 
 /// A parameter's first and second moment (Adamax: the largest gradient), flat.
@@ -66,10 +66,12 @@ pub fn step<const D: usize>(
 ) -> (Tensor<D>, Moments) {
     match (moments, clip) {
         (Moments::Host([mut first, mut second]), Clip::Host(scale)) => {
-            let gradient = Values::of(&gradient).expect("as when the moments were made");
+            let slice = Values::of(&gradient).expect("as when the moments were made");
             let stepped = in_place(values, |values| {
-                cpu::adam::step(adam, values, &gradient, *scale, &mut first, &mut second);
+                cpu::adam::step(adam, values, &slice, *scale, &mut first, &mut second);
             });
+            drop(slice);
+            give_back(gradient);
             (stepped, Moments::Host([first, second]))
         }
         (Moments::Device(moments), Clip::Host(scale)) => {

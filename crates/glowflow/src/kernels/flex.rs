@@ -6,7 +6,7 @@ use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::cpu::{Grid, Isa};
+use super::cpu::{self, Grid, Isa};
 
 /// One way to compute an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,15 @@ impl std::ops::Deref for Values {
 /// A flex tensor of these values, without a copy.
 pub(super) fn tensor<const D: usize, E: burn::tensor::Element>(values: Vec<E>, shape: [usize; D]) -> Tensor<D> {
     Tensor::from_primitive::<Flex>(FloatTensor::<Flex>::from_data(TensorData::new(values, shape)))
+}
+
+/// Keeps the memory of a gradient that nobody needs any more for the next one of its size.
+pub(super) fn give_back(gradient: Tensor<1>) {
+    let Some(values) = Values::of(&gradient) else { return };
+    drop(gradient);
+    if values.tensor.is_unique() {
+        cpu::scratch::give_back(values.tensor.into_data().try_into_vec().expect("f32 values"));
+    }
 }
 
 /// The tensor with `change` made to its values, in place where nobody else holds them.

@@ -19,5 +19,6 @@ pub mod reduce;
 pub(crate) mod taps;
 pub mod triangular;
 
+pub use cpu::scratch::Hoard;
 pub use flex::{Path, available_paths, force, is_cpu};
 pub use precision::Precision;

@@ -1,11 +1,13 @@
 //! Arithmetic of the coupling nets' products.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::cpu::bf16::Unit;
 
 /// Arithmetic of the products inside Glow's coupling nets. Everything else is f32, sums over an example f64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// IEEE single precision.
@@ -18,6 +20,9 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Every one, whatever a device has.
+    pub const ALL: [Precision; 3] = [Precision::F32, Precision::Bf16x3, Precision::Bf16];
+
     /// What this processor computes in, and faster than in f32.
     pub fn of_cpu() -> Vec<Precision> {
         let units = Unit::available();
@@ -28,5 +33,15 @@ impl Precision {
             all.push(Precision::Bf16);
         }
         all
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Bf16x3 => "bf16x3",
+            Precision::Bf16 => "bf16",
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! A model as programs use it: one handle, many threads, every call on the device's queue.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,9 +16,9 @@ use super::likelihood::{self, Evaluation};
 use super::network::Network;
 use super::{memory, self_check};
 use crate::data::Dataset;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::error::{Error, Result};
-use crate::flow::{Mode, named_parameters};
+use crate::flow::{Mode, Pass, named_parameters};
 use crate::images::{Batch, FloatImages, ImageShape, Images, Pixels};
 use crate::kernels::host::read;
 use crate::priors::Labels;
@@ -41,6 +42,8 @@ pub struct Call {
     pub batch_size: Option<usize>,
     /// Classes of the images: needed by a class-conditional model, refused by any other.
     pub labels: Option<ClassLabels>,
+    /// Of the coupling nets.
+    pub precision: Precision,
 }
 
 /// A model on a device. Cheap to clone; clones share the weights.
@@ -65,7 +68,7 @@ pub(crate) struct State {
     pub network: Network,
     /// The moving average of a run under way that keeps one.
     pub average: Option<Network>,
-    running: Option<Arc<Chain>>,
+    running: BTreeMap<Precision, Arc<Chain>>,
 }
 
 impl State {
@@ -75,17 +78,15 @@ impl State {
     }
 
     /// The model ready for inference, made once for each state of the weights.
-    fn running(&mut self, config: &ModelConfig) -> Arc<Chain> {
-        if let Some(running) = &self.running {
-            return running.clone();
-        }
-        let running = Arc::new(self.inferred().chain(config, Mode::Evaluation));
-        self.running.insert(running).clone()
+    fn running(&mut self, config: &ModelConfig, precision: Precision) -> Arc<Chain> {
+        let network = self.average.as_ref().unwrap_or(&self.network);
+        let make = || Arc::new(network.chain(config, Pass { mode: Mode::Evaluation, precision }));
+        self.running.entry(precision).or_insert_with(make).clone()
     }
 
     /// Call after the weights have changed, and before they change: what is prepared shares their memory.
     pub fn forget_prepared(&mut self) {
-        self.running = None;
+        self.running.clear();
     }
 }
 
@@ -141,7 +142,7 @@ impl FlowModel {
                 step: AtomicU64::new(step),
                 initialized: AtomicBool::new(initialized),
                 training: AtomicBool::new(false),
-                state: Mutex::new(Some(State { network, average: None, running: None })),
+                state: Mutex::new(Some(State { network, average: None, running: BTreeMap::new() })),
             }),
         }
     }
@@ -205,6 +206,7 @@ impl FlowModel {
     /// Runs `work` on the device's queue with the model ready for inference.
     pub(super) fn infer<T: Send + 'static>(
         &self,
+        precision: Precision,
         work: impl FnOnce(&Chain) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let model = self.clone();
@@ -212,7 +214,7 @@ impl FlowModel {
             if !model.initialized() {
                 return Err(Error::NotInitialized);
             }
-            work(&state.running(model.config()))
+            work(&state.running(model.config(), precision))
         })
     }
 
@@ -271,7 +273,11 @@ impl FlowModel {
         let mut data = Vec::with_capacity(pixels.count() * dims);
         self.in_parts(pixels.count(), call, |range| {
             let (labels, scaled) = (self.class_tensor(&labels, range.clone()), self.scaled(pixels, range, noise, 0));
-            data.extend(self.infer(move |chain| Ok(to_rows(chain.encode(scaled(), labels().as_ref())?.latents)))?);
+            data.extend(
+                self.infer(call.precision, move |chain| {
+                    Ok(to_rows(chain.encode(scaled(), labels().as_ref())?.latents))
+                })?,
+            );
             Ok(())
         })?;
         Ok(Latents { data, count: pixels.count(), dims })
@@ -320,7 +326,7 @@ impl FlowModel {
             let rows = latents.data[range.start * dims..range.end * dims].to_vec();
             let scales = self.latent_scales();
             let (labels, device) = (self.class_tensor(&labels, range), self.inner.device.clone());
-            data.extend(self.infer(move |chain| {
+            data.extend(self.infer(call.precision, move |chain| {
                 let latents = from_rows(&rows, &scales, dims, device.burn());
                 Ok(read::<f32, 4>(chain.decode(latents, labels().as_ref())?))
             })?);
@@ -346,7 +352,7 @@ impl FlowModel {
                 call.check()?;
                 let scaled = self.scaled(pixels, range.clone(), noise, u64::from(draw));
                 let labels = self.class_tensor(&labels, range.clone());
-                let (densities, classes) = self.infer(move |chain| {
+                let (densities, classes) = self.infer(call.precision, move |chain| {
                     let encoded = chain.encode(scaled(), labels().as_ref())?;
                     let classes = encoded.scores.map(|scores| scores.most_likely()).filter(|_| draw == 0);
                     Ok((read(encoded.log_prob), classes))
@@ -388,7 +394,7 @@ impl FlowModel {
             for draw in 0..noise.draws {
                 call.check()?;
                 let scaled = self.scaled(pixels, range.clone(), noise, u64::from(draw));
-                let by_class: Vec<Vec<f64>> = self.infer(move |chain| {
+                let by_class: Vec<Vec<f64>> = self.infer(call.precision, move |chain| {
                     Ok(chain.log_prob_by_class(scaled(), classes)?.into_iter().map(read).collect())
                 })?;
                 for (class, densities) in by_class.into_iter().enumerate() {
@@ -483,6 +489,11 @@ impl FlowModel {
         *state = None;
     }
 
+    /// [`Error::Precision`] unless the model can be run in it on its device.
+    pub fn check_precision(&self, wanted: Precision) -> Result<()> {
+        self.config().check_precision(wanted, self.device().info())
+    }
+
     fn check_pixels(&self, pixels: &Pixels) -> Result<()> {
         self.check_shape("images", pixels.shape())?;
         pixels.check_finite()
@@ -524,6 +535,7 @@ impl FlowModel {
         call: &Call,
         mut part: impl FnMut(std::ops::Range<usize>) -> Result<()>,
     ) -> Result<()> {
+        self.check_precision(call.precision)?;
         let size = match call.batch_size {
             Some(0) => return Err(Error::option("batchSize", "a whole number above 0", 0)),
             Some(size) => size,

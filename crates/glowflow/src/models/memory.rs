@@ -5,6 +5,7 @@ use sysinfo::System;
 
 use super::config::ModelConfig;
 use super::structure::{Held, layers};
+use crate::device::Precision;
 use crate::error::{Error, Result};
 use crate::train::{Activations, TrainConfig};
 
@@ -31,7 +32,8 @@ impl MemoryEstimate {
         let parameters = parameter_count(config);
         let layers = layers(config);
         let sum = |held: fn(&Held) -> u64| layers.iter().map(|layer| held(&layer.held)).sum::<u64>() * batch * FLOAT;
-        let (stored, inputs) = (sum(|held| held.stored), sum(|held| held.input));
+        let halved = if train.precision == Precision::Bf16 { sum(|held| held.hidden) / 2 } else { 0 };
+        let (stored, inputs) = (sum(|held| held.stored) - halved, sum(|held| held.input));
         let step = layers.iter().map(|layer| layer.held.working).max().unwrap_or(0) * batch * FLOAT;
         let image = config.image().dims() as u64 * batch * FLOAT * 4;
         let weights = (4 + u64::from(train.ema.is_some())) * parameters * FLOAT;

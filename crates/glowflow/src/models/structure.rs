@@ -22,6 +22,8 @@ pub struct LayerInfo {
 pub struct Held {
     /// Where every activation is kept.
     pub stored: u64,
+    /// Of those the ones that take two bytes in bf16: the hidden layers of Glow's nets.
+    pub hidden: u64,
     /// Where inputs are kept and the layer is run again.
     pub input: u64,
     /// While the layer is pulled back, whatever is kept.
@@ -55,9 +57,11 @@ fn glow_layers(config: &GlowConfig) -> Vec<LayerInfo> {
         let net = config.step(level).coupling.net().parameters() as u64;
         let pixels = (shape[0] * shape[1]) as u64;
         // The inputs of mix and coupling, the net's output and its two hidden layers.
-        let stored = pixels * (2 * channels + outputs + 2 * width);
+        let hidden = pixels * 2 * width;
+        let stored = pixels * (2 * channels + outputs) + hidden;
         let held = Held {
             stored,
+            hidden,
             input: pixels * channels,
             // Activations, their gradients, and the taps of the convolutions.
             working: 2 * stored + pixels * 9 * (channels / 2 + outputs),
@@ -87,7 +91,11 @@ fn realnvp_layers(config: &RealNvpConfig) -> Vec<LayerInfo> {
     };
     let nothing = (0, Held::default());
     let image = config.image.dims() as u64;
-    add("logit".into(), config.level_shape(0), (0, Held { stored: image, input: image, working: 4 * image }));
+    add(
+        "logit".into(),
+        config.level_shape(0),
+        (0, Held { stored: image, hidden: 0, input: image, working: 4 * image }),
+    );
     for level in 0..config.levels {
         let shape = config.level_shape(level);
         let [height, width, channels] = shape;
@@ -154,7 +162,7 @@ impl RealNvpCoupling {
         let working = stored + pixels * (4 * layer + 8 * hidden);
         // A bias for each channel of the net's input norm, and the scale.
         let parameters = changed + 1 + first + blocks * block + last;
-        (parameters, Held { stored, input: pixels * layer, working })
+        (parameters, Held { stored, hidden: 0, input: pixels * layer, working })
     }
 }
 
@@ -164,10 +172,10 @@ fn nice_layers(config: &NiceConfig) -> Vec<LayerInfo> {
     let row = |path: String, parameters: u64, held: Held| LayerInfo { path, shape: [1, 1, dims], parameters, held };
     // What a layer needs its input alone for, or that and the input's gradient.
     let whole = 2 * half;
-    let elementwise = Held { stored: whole, input: whole, working: 2 * whole };
+    let elementwise = Held { stored: whole, hidden: 0, input: whole, working: 2 * whole };
     // The coupling's input, the net's output and its hidden layers.
     let stored = whole + half + hidden * width;
-    let coupling = Held { stored, input: whole, working: 2 * stored };
+    let coupling = Held { stored, hidden: 0, input: whole, working: 2 * stored };
     let net = (half + 1) * width + (hidden - 1) * (width + 1) * width + (width + 1) * half;
     let mut layers = vec![row("tile".into(), 0, Held::default()), row("input".into(), 0, elementwise)];
     layers.extend((0..config.couplings).map(|index| row(format!("couplings.{index}"), net, coupling)));

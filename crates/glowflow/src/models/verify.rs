@@ -44,7 +44,7 @@ impl FlowModel {
             let values = scaled[range.start * shape.dims()..range.end * shape.dims()].to_vec();
             let device = self.device().clone();
             let so_far = worst.clone();
-            worst = self.infer(move |chain| {
+            worst = self.infer(call.precision, move |chain| {
                 so_far.after(chain, dequantize::tensor(values, range.len(), shape, device.burn()))
             })?;
             Ok(())

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Augment;
+use crate::device::Precision;
 use crate::error::{Error, Result};
 
 /// How activations wait for the backward sweep.
@@ -151,6 +152,8 @@ pub struct TrainConfig {
     pub on_not_finite: OnNotFinite,
     /// How activations wait for the backward sweep; the first way that fits if `None`.
     pub activations: Option<Activations>,
+    /// Of the coupling nets, in steps and held-out scores.
+    pub precision: Precision,
     /// Orders the data and draws the dequantization noise.
     pub seed: u64,
     /// On held-out data.
@@ -180,6 +183,7 @@ impl Default for TrainConfig {
             ema: None,
             on_not_finite: OnNotFinite::Stop,
             activations: None,
+            precision: Precision::F32,
             seed: 0,
             evaluate: None,
             folder: None,
@@ -256,6 +260,12 @@ impl TrainConfig {
             "'stop', as there are no checkpoints to go back to,",
             "rollback".into(),
         );
+        check(
+            self.ways().contains(&self.activations.unwrap_or(Activations::Stored)),
+            "activations",
+            "'stored' or 'inputs', as what nets in bf16 rebuild drifts,",
+            "constant".into(),
+        );
         let endless = self.steps.is_none() && self.epochs.is_none() && self.seconds.is_none();
         check(
             self.schedule != ScheduleKind::Cosine || !endless,
@@ -279,6 +289,15 @@ impl TrainConfig {
             within(&mut config.sample.get_or_insert_default().folder, "samples");
         }
         config
+    }
+
+    /// The ways to hold activations that there are, the fastest first. Rounding to 8 bits in every coupling adds up on the way
+    /// back until gradients are no longer those of the loss.
+    pub fn ways(&self) -> &'static [Activations] {
+        match self.precision {
+            Precision::Bf16 => &[Activations::Stored, Activations::Inputs],
+            Precision::F32 | Precision::Bf16x3 => &[Activations::Stored, Activations::Inputs, Activations::Constant],
+        }
     }
 
     /// Images of a step.

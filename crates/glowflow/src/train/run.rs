@@ -103,6 +103,7 @@ impl FlowModel {
         if let Some(held_out) = &data.held_out {
             self.check_shape("evaluation images", held_out.shape())?;
         }
+        self.check_precision(config.precision)?;
         check_classes(self.config(), &*data.training)?;
         if let Some(held_out) = &data.held_out {
             check_classes(self.config(), &**held_out)?;
@@ -208,7 +209,7 @@ impl FlowModel {
         let available = (memory::available() as f64 * MEMORY_SHARE) as u64;
         let ways = match &config.activations {
             Some(way) => std::slice::from_ref(way),
-            None => &[Activations::Stored, Activations::Inputs, Activations::Constant],
+            None => config.ways(),
         };
         let fits = ways.iter().copied().find(|&way| estimate.with(way) <= available);
         fits.ok_or_else(|| Error::OutOfMemory {
@@ -529,7 +530,8 @@ impl Run<'_> {
         }
         let step = self.state.step;
         self.evaluated = Some(step);
-        let call = Call { cancel: self.control.stopped.clone(), ..Call::default() };
+        let (cancel, precision) = (self.control.stopped.clone(), self.config.precision);
+        let call = Call { cancel, precision, ..Call::default() };
         match self.model.evaluate(&**data, evaluate.limit, self.config.seed, &call) {
             Ok(evaluation) => self.evaluated(step, evaluation),
             Err(Error::Aborted) => {}

@@ -15,11 +15,11 @@ use super::reducer::Reducer;
 use crate::data::PrefetchedBatch;
 use crate::error::{Error, Result};
 use crate::flow::{
-    Gradients, Mode, NamedParameter, Statistics, add_penalties, move_running_averages, named_parameters,
+    Gradients, Mode, NamedParameter, Pass, Statistics, add_penalties, move_running_averages, named_parameters,
 };
 use crate::kernels::adam::Clip;
 use crate::kernels::host::read;
-use crate::kernels::{self, reduce};
+use crate::kernels::{self, Hoard, reduce};
 use crate::models::chain::{Chain, Tape};
 use crate::models::network::Network;
 use crate::models::{CheckedLabels, ModelConfig, bits_per_dim, discrete_log_prob, training_batch};
@@ -53,6 +53,8 @@ pub struct Trainer {
     unread: Vec<Unread>,
     /// On a GPU: whether everything so far has been finite. Shape `[1]`.
     sound: Option<Tensor<1, Bool>>,
+    /// Of the CPU's kernels.
+    _buffers: Hoard,
 }
 
 /// A batch that has been run.
@@ -117,6 +119,7 @@ impl Trainer {
             batches: Vec::new(),
             unread: Vec::new(),
             sound: None,
+            _buffers: Hoard::new(),
         }
     }
 
@@ -134,7 +137,7 @@ impl Trainer {
     pub fn accumulate(&mut self, network: &Network, batch: PrefetchedBatch, device: &Device) -> Result<()> {
         self.optimizer.make_moments(network);
         let x = self.scaled(&batch, device);
-        let chain = network.chain(&self.model, Mode::Training);
+        let chain = network.chain(&self.model, self.pass());
         let tape = self.forward(&chain, x.clone(), &batch, device)?;
         let (objectives, statistics) = (tape.objective.clone(), tape.statistics());
         // Where a look costs nothing: a backward pass of what is not finite would find other errors first.
@@ -148,6 +151,10 @@ impl Trainer {
         }
         self.batches.push(RunBatch { batch, objectives, finite, statistics, rebuild_error });
         Ok(())
+    }
+
+    fn pass(&self) -> Pass {
+        Pass { mode: Mode::Training, precision: self.config.precision }
     }
 
     fn forward(&self, chain: &Chain, x: Tensor<4>, batch: &PrefetchedBatch, device: &Device) -> Result<Tape> {
@@ -229,7 +236,7 @@ impl Trainer {
     /// What went wrong in a step, found by running it again.
     fn diagnose(&self, network: &Network, at: &Unread, device: &Device) -> Result<Error> {
         let step = at.step;
-        let chain = network.chain(&self.model, Mode::Training);
+        let chain = network.chain(&self.model, self.pass());
         let mut gradients = Gradients::default();
         for RunBatch { batch, .. } in &at.batches {
             let x = self.scaled(batch, device);

@@ -2,16 +2,16 @@
 
 use burn::tensor::{Device as BurnDevice, Tensor};
 use glowflow::data::{Dataset, InMemory, PrefetchedBatch};
-use glowflow::flow::{Gradients, Mode, named_parameters};
+use glowflow::flow::{Gradients, Mode, Pass, named_parameters};
 use glowflow::kernels::{Path, available_paths, force};
 use glowflow::models::chain::Chain;
 use glowflow::models::network::Network;
 use glowflow::priors::Labels;
 use glowflow::train::{Activations, Identity, Optimizer, Trainer, Weights};
-use glowflow::{GlowConfig, Layout, ModelConfig, RealNvpConfig, TrainConfig};
+use glowflow::{GlowConfig, Layout, ModelConfig, Precision, RealNvpConfig, TrainConfig};
 use rayon::ThreadPoolBuilder;
 
-use crate::common::{everything, glow, images, labels, realnvp, scaled, tiny, tiny_realnvp, values};
+use crate::common::{cpu, everything, glow, images, labels, realnvp, scaled, tiny, tiny_realnvp, values};
 
 const IMAGES: usize = 7;
 
@@ -55,9 +55,17 @@ fn cpu_paths() -> impl Iterator<Item = Path> {
     paths.into_iter()
 }
 
-/// Every model by every path.
-fn cases() -> impl Iterator<Item = ((ModelConfig, Network), Path)> {
-    models().into_iter().flat_map(|model| cpu_paths().map(move |path| (model.clone(), path)))
+/// Every model by every path in f32, and in what else its nets can be computed in.
+fn cases() -> impl Iterator<Item = ((ModelConfig, Network), Path, Precision)> {
+    let device = cpu();
+    models().into_iter().flat_map(move |model| {
+        let in_f32 = cpu_paths().map(|path| (path, Precision::F32));
+        let widest = cpu_paths().last().expect("there is one");
+        let others = Precision::ALL.into_iter().skip(1).map(|precision| (widest, precision));
+        let possible = |(_, precision): &(Path, Precision)| model.0.check_precision(*precision, device.info()).is_ok();
+        let passes: Vec<_> = in_f32.chain(others).filter(possible).collect();
+        passes.into_iter().map(move |(path, precision)| (model.clone(), path, precision))
+    })
 }
 
 /// Each image's latents, log-probability and decoded pixels, with so many images at once.
@@ -85,8 +93,8 @@ fn run(config: &ModelConfig, chain: &Chain, x: &Tensor<4>, batch: usize) -> Vec<
 
 #[test]
 fn an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
-    for ((config, network), path) in cases() {
-        let chain = network.chain(&config, Mode::Evaluation);
+    for ((config, network), path, precision) in cases() {
+        let chain = network.chain(&config, Pass { mode: Mode::Evaluation, precision });
         let x = scaled(&images(IMAGES, config.image(), 5));
         let alone = force(path, || run(&config, &chain, &x, 1));
         for batch in [1, 2, 5, 7] {
@@ -96,7 +104,7 @@ fn an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
                     {
                         assert!(
                             found.iter().map(|v| v.to_bits()).eq(alone.iter().map(|v| v.to_bits())),
-                            "{path:?}: {what} of image {image} in a batch of {batch} on {} threads",
+                            "{path:?} in {precision}: {what} of image {image} in a batch of {batch} on {} threads",
                             threads + 1
                         );
                     }
@@ -109,11 +117,11 @@ fn an_image_gives_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
 #[test]
 fn gradients_are_the_same_bits_on_any_number_of_threads() {
     let cotangent = Tensor::full([IMAGES], -0.01, &BurnDevice::flex());
-    for ((config, network), path) in cases() {
+    for ((config, network), path, precision) in cases() {
         let x = scaled(&images(IMAGES, config.image(), 5));
         for activations in [Activations::Stored, Activations::Inputs, Activations::Constant] {
             let found = on_threads(path, || {
-                let chain = network.chain(&config, Mode::Training);
+                let chain = network.chain(&config, Pass { mode: Mode::Training, precision });
                 let mut gradients = Gradients::default();
                 let tape = chain
                     .forward(x.clone(), labels(config.classes(), IMAGES, &BurnDevice::flex()), activations)
@@ -126,7 +134,11 @@ fn gradients_are_the_same_bits_on_any_number_of_threads() {
             assert!(found[0].iter().all(|(_, gradient)| gradient.is_some()), "every parameter has a gradient");
             for other in &found[1..] {
                 for (one, other) in found[0].iter().zip(other) {
-                    assert!(one == other, "{path:?}, {activations:?}: the gradient of {} differs", one.0);
+                    assert!(
+                        one == other,
+                        "{path:?} in {precision}, {activations:?}: the gradient of {} differs",
+                        one.0
+                    );
                 }
             }
         }
@@ -135,11 +147,12 @@ fn gradients_are_the_same_bits_on_any_number_of_threads() {
 
 #[test]
 fn trained_weights_are_the_same_bits_on_any_number_of_threads() {
-    let train = |model: &ModelConfig, start: &Network| {
+    let train = |model: &ModelConfig, start: &Network, precision: Precision| {
         let labels = model.classes().map(|classes| (0..IMAGES).map(|image| (image % classes) as u32).collect());
         let data = InMemory::new(images(IMAGES, model.image(), 5), labels, None).unwrap();
         let mut network = start.clone();
-        let options = TrainConfig { clip_norm: 0.1, batch_size: IMAGES, ema: Some(0.9), ..TrainConfig::default() };
+        let (clip_norm, ema) = (0.1, Some(0.9));
+        let options = TrainConfig { clip_norm, batch_size: IMAGES, ema, precision, ..TrainConfig::default() };
         let optimizer = Optimizer::new(options.optimizer.clone());
         let mut trainer = Trainer::new(&options, model, Activations::Constant, optimizer, Box::new(Identity));
         let mut average = Some(start.clone());
@@ -157,8 +170,8 @@ fn trained_weights_are_the_same_bits_on_any_number_of_threads() {
         found.extend(everything(&network));
         found
     };
-    for ((config, network), path) in cases() {
-        let found = on_threads(path, || train(&config, &network));
-        assert!(found.iter().all(|other| *other == found[0]), "{path:?}");
+    for ((config, network), path, precision) in cases() {
+        let found = on_threads(path, || train(&config, &network, precision));
+        assert!(found.iter().all(|other| *other == found[0]), "{path:?} in {precision}");
     }
 }

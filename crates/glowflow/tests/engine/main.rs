@@ -12,6 +12,7 @@ mod memory;
 mod models;
 mod nice;
 mod peak;
+mod precision;
 mod pytorch;
 mod realnvp;
 mod training;

@@ -28,7 +28,7 @@ mod product;
 pub mod reduce;
 #[cfg(test)]
 mod reference;
-mod scratch;
+pub(super) mod scratch;
 mod simd;
 mod taps;
 mod tile;

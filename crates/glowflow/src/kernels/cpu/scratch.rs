@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// f32 in a cache line.
 pub const LINE: usize = 16;
 
-/// Free buffers beyond this many bytes go back to the system.
+/// Free buffers beyond this many bytes go back to the system, unless there is a [`Hoard`].
 const KEPT: usize = 256 << 20;
 
 static FREE: Mutex<Vec<Buffer>> = Mutex::new(Vec::new());
@@ -42,21 +43,70 @@ pub fn take(len: usize) -> Scratch {
     Scratch { buffer, len }
 }
 
-/// Vectors that were handed back, by length.
-static VALUES: Mutex<BTreeMap<usize, Vec<Vec<f32>>>> = Mutex::new(BTreeMap::new());
+/// The vectors of [`exact`], by length.
+static VALUES: Mutex<BTreeMap<usize, Lent>> = Mutex::new(BTreeMap::new());
+
+#[derive(Default)]
+struct Lent {
+    free: Vec<Vec<f32>>,
+    away: usize,
+}
 
 /// A vector of `len` unspecified values, an old one of this very length if there is one: for the gradients of weights,
 /// which every step makes anew.
 pub fn exact(len: usize) -> Vec<f32> {
     let mut values = VALUES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let old = values.get_mut(&len).and_then(Vec::pop);
+    let lent = values.entry(len).or_default();
+    lent.away += 1;
+    let old = lent.free.pop();
     drop(values);
     old.unwrap_or_else(|| vec![0.0; len])
 }
 
-/// Hands a vector back to [`exact`].
+/// Hands a vector back to [`exact`], if it can be one of its.
 pub fn give_back(old: Vec<f32>) {
-    VALUES.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).entry(old.len()).or_default().push(old);
+    let mut values = VALUES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(lent) = values.get_mut(&old.len()).filter(|lent| lent.away > 0) {
+        lent.away -= 1;
+        lent.free.push(old);
+    }
+}
+
+/// Keeps every free buffer while it lives: steps of training need the same ones again and again, and memory that has gone
+/// back to the system has to be cleared by it before it comes again.
+#[derive(Debug)]
+pub struct Hoard(());
+
+static HOARDS: AtomicUsize = AtomicUsize::new(0);
+
+impl Hoard {
+    /// Begins to keep.
+    #[allow(clippy::new_without_default, reason = "it does something")]
+    pub fn new() -> Self {
+        HOARDS.fetch_add(1, Ordering::Relaxed);
+        Hoard(())
+    }
+}
+
+impl Drop for Hoard {
+    fn drop(&mut self) {
+        if HOARDS.fetch_sub(1, Ordering::Relaxed) == 1 {
+            VALUES.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
+            shrink(&mut FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        }
+    }
+}
+
+/// Lets the oldest buffers go that are too many.
+fn shrink(free: &mut Vec<Buffer>) {
+    let mut bytes = free.iter().map(|buffer| 4 * buffer.data.len()).sum::<usize>();
+    let gone = free.iter().take_while(|buffer| {
+        let too_many = bytes > KEPT;
+        bytes -= 4 * buffer.data.len();
+        too_many
+    });
+    let gone = gone.count();
+    free.drain(..gone);
 }
 
 impl Drop for Scratch {
@@ -66,8 +116,8 @@ impl Drop for Scratch {
         }
         let mut free = FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         free.push(std::mem::take(&mut self.buffer));
-        while free.iter().map(|buffer| 4 * buffer.data.len()).sum::<usize>() > KEPT {
-            free.remove(0);
+        if HOARDS.load(Ordering::Relaxed) == 0 {
+            shrink(&mut free);
         }
     }
 }

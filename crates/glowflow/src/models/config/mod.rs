@@ -13,6 +13,7 @@ pub use nice::{NiceConfig, NicePrior};
 pub use realnvp::RealNvpConfig;
 
 use super::latents::LatentDistribution;
+use crate::device::{DeviceInfo, Precision};
 use crate::error::{Error, Result};
 use crate::images::ImageShape;
 use crate::layers::WhiteningKind;
@@ -82,6 +83,16 @@ impl ModelConfig {
     /// The first option that is out of range, as an error.
     pub fn validate(&self) -> Result<()> {
         self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// [`Error::Precision`] unless models of this kind can be run in it on the device.
+    pub fn check_precision(&self, wanted: Precision, device: &DeviceInfo) -> Result<()> {
+        let (precisions, of) = match self {
+            Self::Glow(_) => (device.precisions.clone(), format!("a model on {}", device.label)),
+            Self::RealNvp(_) => (vec![Precision::F32], "a RealNVP model".into()),
+            Self::Nice(_) => (vec![Precision::F32], "a NICE model".into()),
+        };
+        if precisions.contains(&wanted) { Ok(()) } else { Err(Error::Precision { wanted, precisions, of }) }
     }
 
     /// Of the images.

@@ -68,8 +68,20 @@ mod tiles {
         // A register's value is not known to the compiler: one block of assembler from zero to the stores.
         // SAFETY: as the caller says; the sums are 32 rows of 128 bytes.
         unsafe {
+            // The next step's tile: hidden behind this one's products, wherever in the caches it lies.
+            macro_rules! fetch {
+                ($tile:literal) => {
+                    concat!(
+                        ".irp line,0,64,128,192,256,320,384,448,512,576,640,704,768,832,896,960\n",
+                        "prefetcht0 [",
+                        $tile,
+                        " + \\line]\n",
+                        ".endr"
+                    )
+                };
+            }
             macro_rules! block {
-                ($($step:literal)*) => {
+                ($($step:expr),*) => {
                     asm!(
                         "test {add}, {add}",
                         "jz 2f",
@@ -112,35 +124,41 @@ mod tiles {
             }
             match parts {
                 Parts::One => block!(
-                    "tileloadd tmm4, [{a0} + {line}]"
-                    "tileloadd tmm6, [{b0} + {line}]"
-                    "tdpbf16ps tmm0, tmm4, tmm6"
-                    "tileloadd tmm7, [{b1} + {line}]"
-                    "tdpbf16ps tmm1, tmm4, tmm7"
-                    "tileloadd tmm5, [{a1} + {line}]"
-                    "tdpbf16ps tmm2, tmm5, tmm6"
+                    "tileloadd tmm4, [{a0} + {line}]",
+                    "tileloadd tmm6, [{b0} + {line}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    fetch!("{b0} + {b_step}"),
+                    "tileloadd tmm7, [{b1} + {line}]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{a1} + {line}]",
+                    fetch!("{b1} + {b_step}"),
+                    "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm3, tmm5, tmm7"
                 ),
                 Parts::Two => block!(
-                    "tileloadd tmm4, [{a0} + {line} + 1024]"
-                    "tileloadd tmm6, [{b0} + {line}]"
-                    "tdpbf16ps tmm0, tmm4, tmm6"
-                    "tileloadd tmm7, [{b1} + {line}]"
-                    "tdpbf16ps tmm1, tmm4, tmm7"
-                    "tileloadd tmm5, [{a1} + {line} + 1024]"
-                    "tdpbf16ps tmm2, tmm5, tmm6"
-                    "tdpbf16ps tmm3, tmm5, tmm7"
-                    "tileloadd tmm4, [{a0} + {line}]"
-                    "tdpbf16ps tmm0, tmm4, tmm6"
-                    "tdpbf16ps tmm1, tmm4, tmm7"
-                    "tileloadd tmm5, [{a1} + {line}]"
-                    "tdpbf16ps tmm2, tmm5, tmm6"
-                    "tdpbf16ps tmm3, tmm5, tmm7"
-                    "tileloadd tmm6, [{b0} + {line} + 1024]"
-                    "tdpbf16ps tmm0, tmm4, tmm6"
-                    "tileloadd tmm7, [{b1} + {line} + 1024]"
-                    "tdpbf16ps tmm1, tmm4, tmm7"
-                    "tdpbf16ps tmm2, tmm5, tmm6"
+                    "tileloadd tmm4, [{a0} + {line} + 1024]",
+                    "tileloadd tmm6, [{b0} + {line}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    fetch!("{b0} + {b_step}"),
+                    "tileloadd tmm7, [{b1} + {line}]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{a1} + {line} + 1024]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    fetch!("{b1} + {b_step}"),
+                    "tileloadd tmm4, [{a0} + {line}]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tileloadd tmm5, [{a1} + {line}]",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    fetch!("{b0} + {b_step} + 1024"),
+                    "tileloadd tmm6, [{b0} + {line} + 1024]",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    fetch!("{b1} + {b_step} + 1024"),
+                    "tileloadd tmm7, [{b1} + {line} + 1024]",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm3, tmm5, tmm7"
                 ),
             }

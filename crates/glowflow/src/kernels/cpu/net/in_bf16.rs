@@ -15,10 +15,10 @@ use super::super::isa::Isa;
 use super::super::matrix::Layout;
 use super::super::scratch::{self, Scratch};
 use super::super::taps::{self, Side, TAPS};
-use super::unfold::unfold;
+use super::unfold::Unfold;
 use super::{NetGradients, NetWeights, Sizes, check_rows};
 
-/// Hidden values of a group: its turned operands stay in the second cache.
+/// bf16 of a hidden layer in a group: its turned operands stay in the second cache.
 const GROUP: usize = 1 << 19;
 
 /// Weights packed for [`forward`].
@@ -158,7 +158,7 @@ pub fn forward(unit: Unit, grid: Grid, x: &[f32], w: &Forward, keep: bool) -> (V
     check_rows(grid, w.b1.len() / (hidden + padding(hidden)));
     check_rows(grid, w.b3.len() / c_out);
     let (of_taps, of_hidden) = (Columns::new(TAPS * c_in, parts), Columns::new(hidden, parts));
-    let blocks = Blocks::of_height(grid, GROUP / hidden, SIDE);
+    let blocks = Blocks::of_height(grid, GROUP / parts as usize / hidden, SIDE);
     let mut y = vec![0.0; grid.rows() * c_out];
     let activations = || tiles(blocks.count() * of_hidden.left() / TILE / parts as usize, parts);
     let mut kept = keep.then(|| Hidden { h1: activations(), h2: activations() });
@@ -262,7 +262,7 @@ pub fn backward(
     let of_taps = Columns::new(TAPS * c_in, parts);
     let of_hidden = Columns::new(width, parts);
     let of_products = Columns::new(TAPS * c_out, parts);
-    let blocks = Blocks::of_height(grid, GROUP / width, SIDE);
+    let blocks = Blocks::of_height(grid, GROUP / parts as usize / width, SIDE);
     assert_eq!(hidden.h1.len(), blocks.count() * of_hidden.left(), "hidden activations of these sizes");
     let in_group = blocks.group_rows().div_ceil(SIDE);
     let mut operands = Operands {
@@ -275,12 +275,9 @@ pub fn backward(
     };
     let taps_layout = Layout::padded_rows(TAPS * c_in, SIDE);
     let mut dtaps = scratch::take(in_group * taps_layout.block);
-    let of_block = SIDE * SIDE;
-    let gradient = |x: Columns, y: Columns| scratch::take(x.blocks() * y.blocks() * of_block);
-    let mut sums = [gradient(of_taps, of_hidden), gradient(of_hidden, of_hidden), gradient(of_hidden, of_products)];
-    if grid.rows() == 0 {
-        sums.iter_mut().for_each(|sums| sums.fill(0.0));
-    }
+    let mut first = Gradient::new(of_taps, of_hidden, w.w1, w.s1);
+    let mut middle = Gradient::new(of_hidden, of_hidden, w.w2, w.s2);
+    let mut last = Gradient::new(of_hidden, of_products, w.w3, w.s3);
     // Of each block of pixels those of dh1, then those of dh2.
     let of_sums = 2 * of_hidden.blocks() * SIDE;
     let mut column_sums = vec![0.0; in_group * of_sums];
@@ -333,23 +330,13 @@ pub fn backward(
                 store(unit, Left::new(dh1_left, width, parts), &packed.w1, dtaps, taps_layout);
             },
         );
-        let add = group.rows.start > 0;
-        let [dw1, dw2, dw3] = &mut sums;
-        let gradient = |x: &[u16], of_x: Columns, y: &[u16], of_y: Columns, out: &mut [f32]| {
-            let rows = Block::slice(out).par_chunks_mut(of_y.blocks());
-            rows.with_min_len(gradients_for(count, of_y)).enumerate().for_each(|(i, out)| {
-                let a = of_x.walk(x, i, count);
-                for (j, out) in out.iter_mut().enumerate() {
-                    multiply(unit, parts, a, of_y.walk(y, j, count), out, add);
-                }
-            });
-        };
+        let depth = Depth { unit, isa, count, first: group.rows.start == 0, last: group.rows.end == grid.rows() };
         rayon::join(
-            || gradient(&operands.h1, of_hidden, &operands.dh2, of_hidden, dw2),
+            || middle.add(depth, &operands.h1, &operands.dh2),
             || {
                 rayon::join(
-                    || gradient(&operands.h2, of_hidden, &operands.dz, of_products, dw3),
-                    || gradient(&operands.taps, of_taps, &operands.dh1, of_hidden, dw1),
+                    || last.add(depth, &operands.h2, &operands.dz),
+                    || first.add(depth, &operands.taps, &operands.dh1),
                 )
             },
         );
@@ -362,16 +349,62 @@ pub fn backward(
         let dx = &mut dx[group.rows.start * c_in..group.rows.end * c_in];
         taps::scatter_group(isa, grid, &group, &dtaps, taps_layout, None, c_in, Side::Backward, dx);
     }
-    let of = |sums: &[f32], w, columns: usize, scale, bias| {
-        let across = columns.div_ceil(SIDE);
-        let piece = |row, panel| &sums[(row / SIDE * across + panel) * of_block + row % SIDE * SIDE..][..SIDE];
-        unfold(piece, w, columns, scale, bias)
-    };
+    if grid.rows() == 0 {
+        [&mut first, &mut middle, &mut last].into_iter().for_each(Gradient::clear);
+    }
     NetGradients {
         dx,
-        first: of(&sums[0], w.w1, width, w.s1, b1.finish()),
-        middle: of(&sums[1], w.w2, width, w.s2, b2.into_iter().map(|sum| sum as f32).collect()),
-        last: of(&sums[2], w.w3, TAPS * c_out, w.s3, b3),
+        first: first.unfold.finish(b1.finish()),
+        middle: middle.unfold.finish(b2.into_iter().map(|sum| sum as f32).collect()),
+        last: last.unfold.finish(b3),
+    }
+}
+
+/// What a group of images adds to gradients.
+#[derive(Clone, Copy)]
+struct Depth {
+    unit: Unit,
+    isa: Isa,
+    /// Blocks of pixels.
+    count: usize,
+    /// Whether these are the first images, and the last.
+    first: bool,
+    last: bool,
+}
+
+/// The gradient of a weight, `x^T y` summed over groups of images.
+struct Gradient<'a> {
+    x: Columns,
+    y: Columns,
+    sums: Scratch,
+    unfold: Unfold<'a>,
+}
+
+impl<'a> Gradient<'a> {
+    fn new(x: Columns, y: Columns, w: &'a [f32], scale: &[f32]) -> Self {
+        let sums = scratch::take(x.blocks() * y.blocks() * SIDE * SIDE);
+        Gradient { x, y, sums, unfold: Unfold::new(w, y.count, scale) }
+    }
+
+    /// Of no images.
+    fn clear(&mut self) {
+        self.unfold.rows().for_each(|rows| rows.set(Isa::active(), |_, _| &[0.0; SIDE]));
+    }
+
+    fn add(&mut self, depth: Depth, x: &[u16], y: &[u16]) {
+        let Gradient { x: of_x, y: of_y, .. } = *self;
+        let Depth { unit, isa, count, .. } = depth;
+        let least = (1 << 23) / (count * of_y.blocks() * SIDE * SIDE * SIDE) + 1;
+        let rows = Block::slice(&mut self.sums).par_chunks_mut(of_y.blocks()).zip(self.unfold.rows());
+        rows.with_min_len(least).enumerate().for_each(|(i, (sums, rows))| {
+            let a = of_x.walk(x, i, count);
+            for (j, sums) in sums.iter_mut().enumerate() {
+                multiply(unit, of_x.parts, a, of_y.walk(y, j, count), sums, !depth.first);
+            }
+            if depth.last {
+                rows.set(isa, |row, panel| &sums[panel].0[row * SIDE..(row + 1) * SIDE]);
+            }
+        });
     }
 }
 
@@ -420,9 +453,4 @@ impl BiasSums {
 fn tasks_for(w: Sizes) -> usize {
     let of_a_row = w.hidden * (TAPS * (w.c_in + w.c_out) + w.hidden);
     (1 << 23) / (of_a_row * SIDE) + 1
-}
-
-/// Rows of blocks of a gradient, of so many blocks of pixels each, that make a task.
-fn gradients_for(blocks: usize, of_y: Columns) -> usize {
-    (1 << 23) / (blocks * of_y.blocks() * SIDE * SIDE * SIDE) + 1
 }

@@ -10,7 +10,7 @@ use super::super::matrix::{Layout, Matrix, PANEL, Weights};
 use super::super::product::{Finish, product};
 use super::super::scratch::{self, Scratch};
 use super::super::taps::{self, Side, TAPS};
-use super::unfold::unfold;
+use super::unfold::{self, Unfold};
 use super::{NetGradients, NetWeights, Sizes, check_rows};
 
 /// Weights packed for [`forward`].
@@ -222,7 +222,12 @@ pub fn backward(
         taps::scatter_group(isa, grid, &group, &dtaps, layouts.taps, None, c_in, Side::Backward, dx);
     }
     let of = |dw: &[f32], w, columns, scale, bias| {
-        unfold(|row, panel| &dw[row * columns + panel * PANEL..(row + 1) * columns], w, columns, scale, bias)
+        let mut unfold = Unfold::new(w, columns, scale);
+        unfold.rows().with_min_len((1 << 14) / (unfold::ROWS * columns) + 1).enumerate().for_each(|(part, rows)| {
+            let dw = &dw[part * unfold::ROWS * columns..];
+            rows.set(isa, |row, panel| &dw[row * columns + panel * PANEL..(row + 1) * columns]);
+        });
+        unfold.finish(bias)
     };
     NetGradients {
         dx,

@@ -7,49 +7,81 @@ use super::super::matrix::PANEL;
 use super::super::scratch;
 use super::ConvGradients;
 
-/// Rows whose contributions to the scales are added up in f32.
-const PART: usize = 32;
+/// Rows that are unfolded at once: their contributions to the scales are added up in f32.
+pub const ROWS: usize = 32;
 
-/// The gradients of w [rows, columns] and of the logarithms of its columns' scales, column c that of
-/// `scale[c % scale.len()]`. `piece(row, panel)` is the gradient of the scaled weight, from column `panel * PANEL` on.
-pub fn unfold<'a>(
-    piece: impl Fn(usize, usize) -> &'a [f32] + Sync,
-    w: &[f32],
+/// A weight [rows, columns], column c with the scale `scale[c % scale.len()]`, and what becomes of its gradient.
+pub struct Unfold<'a> {
+    w: &'a [f32],
     columns: usize,
-    scale: &[f32],
-    bias: Vec<f32>,
-) -> ConvGradients {
-    let isa = Isa::active();
-    let factors: Vec<f32> = scale.iter().copied().cycle().take(columns).collect();
-    let mut weight = scratch::exact(w.len());
-    let parts = weight.par_chunks_mut(PART * columns).zip(w.par_chunks(PART * columns));
-    let sums: Vec<Vec<f32>> = parts
-        .with_min_len((1 << 14) / (PART * columns) + 1)
-        .enumerate()
-        .map(|(part, (out, w))| {
-            let mut sums = vec![0.0; columns];
-            for (row, (out, w)) in out.chunks_exact_mut(columns).zip(w.chunks_exact(columns)).enumerate() {
-                let by_panel = out.chunks_mut(PANEL).zip(w.chunks(PANEL)).zip(factors.chunks(PANEL));
-                for (panel, (((out, w), factors), sums)) in by_panel.zip(sums.chunks_mut(PANEL)).enumerate() {
-                    unfold_piece(isa, &piece(part * PART + row, panel)[..w.len()], w, factors, out, sums);
-                }
-            }
-            sums
-        })
-        .collect();
-    let mut log_scale = vec![0.0f64; scale.len()];
-    for part in &sums {
-        for (column, (sum, factor)) in part.iter().zip(&factors).enumerate() {
-            log_scale[column % scale.len()] += f64::from(sum * factor);
+    factors: Vec<f32>,
+    scales: usize,
+    weight: Vec<f32>,
+    /// For each [`ROWS`] rows the dot products of their gradient's columns with those of w.
+    dots: Vec<f32>,
+}
+
+/// [`ROWS`] rows of an [`Unfold`].
+pub struct Rows<'a> {
+    w: &'a [f32],
+    factors: &'a [f32],
+    weight: &'a mut [f32],
+    dots: &'a mut [f32],
+}
+
+impl<'a> Unfold<'a> {
+    pub fn new(w: &'a [f32], columns: usize, scale: &[f32]) -> Self {
+        let factors = scale.iter().copied().cycle().take(columns).collect();
+        let parts = w.len().div_ceil(ROWS * columns);
+        Unfold {
+            w,
+            columns,
+            factors,
+            scales: scale.len(),
+            weight: scratch::exact(w.len()),
+            dots: vec![0.0; parts * columns],
         }
     }
-    ConvGradients { weight, log_scale: log_scale.into_iter().map(|sum| sum as f32).collect(), bias }
+
+    /// The rows, [`ROWS`] at a time: each wants [`Rows::set`] once.
+    pub fn rows(&mut self) -> impl IndexedParallelIterator<Item = Rows<'_>> {
+        let size = ROWS * self.columns;
+        let (factors, dots) = (&*self.factors, self.dots.par_chunks_mut(self.columns));
+        let rows = self.weight.par_chunks_mut(size).zip(self.w.par_chunks(size)).zip(dots);
+        rows.map(move |((weight, w), dots)| Rows { w, factors, weight, dots })
+    }
+
+    /// The gradients, with that of the bias beside them.
+    pub fn finish(self, bias: Vec<f32>) -> ConvGradients {
+        let mut log_scale = vec![0.0f64; self.scales];
+        for dots in self.dots.chunks_exact(self.columns) {
+            for (column, (dot, factor)) in dots.iter().zip(&self.factors).enumerate() {
+                log_scale[column % self.scales] += f64::from(dot * factor);
+            }
+        }
+        ConvGradients { weight: self.weight, log_scale: log_scale.into_iter().map(|sum| sum as f32).collect(), bias }
+    }
+}
+
+impl Rows<'_> {
+    /// `piece(row, panel)` is the gradient of the scaled weight, from column `panel * PANEL` on; rows count from the first
+    /// of these.
+    pub fn set<'b>(self, isa: Isa, piece: impl Fn(usize, usize) -> &'b [f32]) {
+        let columns = self.factors.len();
+        self.dots.fill(0.0);
+        for (row, (out, w)) in self.weight.chunks_exact_mut(columns).zip(self.w.chunks_exact(columns)).enumerate() {
+            let by_panel = out.chunks_mut(PANEL).zip(w.chunks(PANEL)).zip(self.factors.chunks(PANEL));
+            for (panel, (((out, w), factors), dots)) in by_panel.zip(self.dots.chunks_mut(PANEL)).enumerate() {
+                set_piece(isa, &piece(row, panel)[..w.len()], w, factors, out, dots);
+            }
+        }
+    }
 }
 
 per_isa! {
-    fn unfold_piece<S>(gradient: &[f32], w: &[f32], factors: &[f32], out: &mut [f32], sums: &mut [f32]) {
-        for ((((g, w), factor), out), sum) in gradient.iter().zip(w).zip(factors).zip(out).zip(sums) {
-            *sum += g * w;
+    fn set_piece<S>(gradient: &[f32], w: &[f32], factors: &[f32], out: &mut [f32], dots: &mut [f32]) {
+        for ((((g, w), factor), out), dot) in gradient.iter().zip(w).zip(factors).zip(out).zip(dots) {
+            *dot += g * w;
             *out = g * factor;
         }
     }
