@@ -1,0 +1,104 @@
+/** `npm run bench`: glowflow beside what people use today, in one run. */
+
+import { writeFileSync } from 'node:fs'
+import { availableParallelism, cpus } from 'node:os'
+
+import { Command } from '@commander-js/extra-typings'
+import { type DeviceName, openDevice, type Precision } from 'glowflow'
+
+import { Child, type Spec } from './child.ts'
+import { type Measurement, measurements, type ProcessorClass } from './measurements.ts'
+import { runPairs } from './pairs.ts'
+import { environment, images, model, python } from './prepare.ts'
+import { memoryResult, type Result, resultOf, row } from './report.ts'
+
+const program = new Command('bench')
+  .description('Measures glowflow; with --peers beside normflows, PyTorch and onnxruntime-node.')
+  .option('--peers', 'beside the peers, of which the Python ones are installed into .bench (several GB)')
+  .option('--json', 'one JSON object a line instead of a table')
+  .option('--device <name>', 'of glowflow; peers stay on the CPU', (name) => name as DeviceName, 'cpu')
+  .option('--only <pattern>', 'measurements whose name the regular expression matches')
+  .option('--pairs <n>', 'turns of each of the two', Number, 5)
+  .option('--seconds <n>', 'length of a turn', Number, 3)
+  .option('--out <file>', 'writes the JSON lines there as well')
+  .parse()
+const options = program.opts()
+const say = (line: string): void => void process.stderr.write(`${line}\n`)
+
+const { info, precisions } = await openDevice(options.device).then((device) => ({
+  info: device.label,
+  precisions: device.precisions,
+}))
+const processor: ProcessorClass = precisions.includes('bf16x3') ? 'amx' : 'other'
+const threads = availableParallelism()
+say(`${cpus()[0]!.model}, ${threads} threads, ${info}: ${precisions.join(', ')}`)
+
+const matches = new RegExp(options.only ?? '')
+const wanted = measurements.filter(({ name }) => matches.test(name))
+const lacking = new Set(wanted.map(({ ours }) => ours.precision).filter((precision) => !precisions.includes(precision)))
+for (const precision of lacking) say(`skipped: this processor lacks ${precision}`)
+
+const missing = options.peers ? environment(say) : undefined
+if (missing) say(`skipped: ${missing}`)
+const common = { threads, images: await images() }
+const lines: Result[] = []
+
+for (const measurement of wanted.filter(({ ours }) => can(ours.precision))) {
+  const inPython = measurement.peer.peer !== 'onnxruntime'
+  if (missing && inPython) continue
+  try {
+    tell(await (options.peers ? against(measurement) : alone(measurement)))
+  } catch (error) {
+    say(`failed: ${measurement.name}: ${(error as Error).message}`)
+    process.exitCode = 1
+  }
+}
+if (options.out) writeFileSync(options.out, lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
+
+function can(precision: Precision): boolean {
+  return precisions.includes(precision)
+}
+
+function tell(result: Result): void {
+  lines.push(result)
+  process.stdout.write(`${options.json ? JSON.stringify(result) : row(result)}\n`)
+}
+
+async function start(spec: Measurement['ours']): Promise<Child> {
+  const placed = spec.model ? { model: await model(spec.model, spec.depth, spec.hidden) } : {}
+  const whole: Spec = { ...spec, ...placed, ...common, ...(spec.peer === 'glowflow' && { device: options.device }) }
+  return Child.start(whole, python)
+}
+
+/** Both at a time in memory, one at a time at work. */
+async function against(measurement: Measurement): Promise<Result> {
+  const bounds = measurement.bounds[processor]
+  const [ours, theirs] = [await start(measurement.ours), await start(measurement.peer)]
+  try {
+    const found = await runPairs(ours, theirs, options.pairs, options.seconds)
+    const [bytes, peerBytes] = [ours.peakMemory() ?? Number.NaN, theirs.peakMemory() ?? Number.NaN]
+    const memory = `peak memory ${(bytes / 1e9).toFixed(2)} against ${(peerBytes / 1e9).toFixed(2)} GB`
+    const notes = [memory, ...theirs.notes]
+    if (measurement.of !== 'memory') return { ...resultOf(measurement, found, bounds), notes }
+    const speed = `speed ${(1 / found.ratio).toFixed(2)} of the peer's`
+    return { ...memoryResult(measurement, bytes, peerBytes, bounds), notes: [speed, ...theirs.notes] }
+  } finally {
+    ours.stop()
+    theirs.stop()
+  }
+}
+
+/** Without peers: what glowflow takes, as if it were its own peer. */
+async function alone(measurement: Measurement): Promise<Result> {
+  const ours = await start(measurement.ours)
+  try {
+    const found = await runPairs(ours, ours, options.pairs, options.seconds)
+    return resultOf(
+      { ...measurement, name: `${measurement.name.split(' against')[0]} alone`, peer: measurement.ours },
+      found,
+      undefined,
+    )
+  } finally {
+    ours.stop()
+  }
+}
