@@ -1,5 +1,6 @@
 import test from 'ava'
 
+import { multiplications, trainingOperations } from '../bench/arithmetic.ts'
 import { measurements, verdict } from '../bench/measurements.ts'
 import { compared, median } from '../bench/pairs.ts'
 import { memoryResult, resultOf, row } from '../bench/report.ts'
@@ -45,4 +46,11 @@ test('every measurement has its own name and compares equal work', (t) => {
   t.is(new Set(measurements.map(({ name }) => name)).size, measurements.length)
   for (const { ours, peer } of measurements)
     t.deepEqual([ours.task, ours.depth, ours.hidden, ours.batch], [peer.task, peer.depth, peer.hidden, peer.batch])
+})
+
+test('the large model has the multiplications of its layers', (t) => {
+  // Each scale has a quarter of the pixels of the one before and twice its channels.
+  const large = multiplications({ levels: 3, depth: 32, hidden: 512 })
+  t.true(Math.abs(large / 4.06e9 - 1) < 0.02, String(large))
+  t.is(trainingOperations({ levels: 3, depth: 32, hidden: 512 }), 6 * large)
 })

@@ -6,11 +6,12 @@ import { availableParallelism, cpus } from 'node:os'
 import { Command } from '@commander-js/extra-typings'
 import { type DeviceName, openDevice, type Precision } from 'glowflow'
 
+import { measurePeak, type Peak, trainingOperations } from './arithmetic.ts'
 import { Child, type Spec } from './child.ts'
 import { type Measurement, measurements, type ProcessorClass } from './measurements.ts'
 import { runPairs } from './pairs.ts'
 import { environment, images, model, python } from './prepare.ts'
-import { memoryResult, type Result, resultOf, row } from './report.ts'
+import { memoryResult, peakResult, type Result, resultOf, row } from './report.ts'
 
 const program = new Command('bench')
   .description('Measures glowflow; with --peers beside normflows, PyTorch and onnxruntime-node.')
@@ -42,12 +43,15 @@ const missing = options.peers ? environment(say) : undefined
 if (missing) say(`skipped: ${missing}`)
 const common = { threads, images: await images() }
 const lines: Result[] = []
+let peak: Peak | undefined
 
 for (const measurement of wanted.filter(({ ours }) => can(ours.precision))) {
   const inPython = measurement.peer.peer !== 'onnxruntime'
   if (missing && inPython) continue
   try {
-    tell(await (options.peers ? against(measurement) : alone(measurement)))
+    const result = await (options.peers ? against(measurement) : alone(measurement))
+    tell(result)
+    if (measurement.ofPeak) tell(ofPeak(measurement, result))
   } catch (error) {
     say(`failed: ${measurement.name}: ${(error as Error).message}`)
     process.exitCode = 1
@@ -68,6 +72,18 @@ async function start(spec: Measurement['ours']): Promise<Child> {
   const placed = spec.model ? { model: await model(spec.model, spec.depth, spec.hidden) } : {}
   const whole: Spec = { ...spec, ...placed, ...common, ...(spec.peer === 'glowflow' && { device: options.device }) }
   return Child.start(whole, python)
+}
+
+/** What part of the machine's own peak a speed comes to. */
+function ofPeak({ name, ours, ofPeak: bounds }: Measurement, { value }: Result): Result {
+  peak ??= measurePeak(threads)
+  const most = ours.precision === 'f32' ? peak.f32 : peak.bf16!
+  return peakResult(
+    `${name.split(' against')[0]} of the peak`,
+    (value * trainingOperations(ours)) / most,
+    most,
+    bounds?.[processor],
+  )
 }
 
 /** Both at a time in memory, one at a time at work. */

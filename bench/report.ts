@@ -9,7 +9,7 @@ export interface Result {
   /** Against the peer: of a speed, times as fast; of a time or memory, part of it. */
   readonly ratio: number
   readonly value: number
-  readonly unit: 'images/s' | 'ms' | 'GB' | 'of the peak'
+  readonly unit: 'images/s' | 'ms' | 'GB' | 'GFLOP/s'
   readonly peer: string
   readonly peerValue?: number
   /** The pairs' lowest and highest ratio. */
@@ -54,6 +54,12 @@ export function memoryResult(
   const ratio = bytes / peerBytes
   const [value, peerValue] = [bytes / 1e9, peerBytes / 1e9]
   return { name, ratio, value, unit: 'GB', peer: peer.peer, peerValue, ...bounded('memory', ratio, bounds) }
+}
+
+/** Of a machine that can do `most` operations a second. */
+export function peakResult(name: string, ratio: number, most: number, bounds: Bounds | undefined): Result {
+  const [value, unit, peer] = [(ratio * most) / 1e9, 'GFLOP/s', "the machine's peak"] as const
+  return { name, ratio, value, unit, peer, peerValue: most / 1e9, ...bounded('speed', ratio, bounds) }
 }
 
 const figure = (value: number): string => value.toPrecision(3)

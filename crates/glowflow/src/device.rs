@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
@@ -115,7 +116,7 @@ impl Device {
                     // If nobody waits for it any more, the queue is closed as well.
                     let _ = ready.send(Ok(()));
                     // On a GPU, too, every job runs on this thread: the backend keeps a stream for each thread.
-                    jobs.into_iter().for_each(|job| job());
+                    jobs.into_iter().for_each(|job| if threads.is_some() { attended(job) } else { job() });
                 }
             })
             .map_err(|error| internal(&error))?;
@@ -185,6 +186,39 @@ fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
         .thread_name(|index| format!("glowflow cpu {index}"))
         .build()
         .map_err(|error| Error::Internal { message: error.to_string() })
+}
+
+/// Runs a job while the pool's other threads wait for its work awake: a step has thousands of pieces, and waking a thread
+/// for each of them takes longer than many of the pieces.
+fn attended(job: Job) {
+    let done = AtomicBool::new(false);
+    let this = rayon::current_thread_index();
+    rayon::scope(|scope| {
+        scope.spawn_broadcast(|_, context| {
+            if Some(context.index()) != this {
+                wait_awake(&done);
+            }
+        });
+        job();
+        done.store(true, Ordering::Release);
+    });
+}
+
+/// Works on what other threads share until `done`.
+fn wait_awake(done: &AtomicBool) {
+    /// Looks for work before other threads of the machine come first.
+    const EAGER: u32 = 1000;
+    let mut idle = 0;
+    while !done.load(Ordering::Acquire) {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => idle = 0,
+            _ if idle < EAGER => {
+                idle += 1;
+                std::hint::spin_loop();
+            }
+            _ => thread::yield_now(),
+        }
+    }
 }
 
 fn cpu() -> Found {

@@ -13,7 +13,6 @@ pub mod average;
 pub mod batch_norm;
 pub mod bf16;
 mod blocks;
-
 pub mod conv;
 pub mod coupling;
 mod elementary;
@@ -23,6 +22,8 @@ mod matrix;
 pub mod net;
 pub mod normal;
 mod pairs;
+#[doc(hidden)]
+pub mod peak;
 pub mod pixel;
 mod product;
 pub mod reduce;
