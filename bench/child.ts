@@ -31,10 +31,18 @@ export class Child {
   readonly notes: readonly string[]
   readonly #process: ChildProcess
   readonly #lines: AsyncIterator<string>
+  /** The end of what it has said on stderr. */
+  readonly #said: () => string
 
-  private constructor(process: ChildProcess, lines: AsyncIterator<string>, notes: readonly string[]) {
+  private constructor(
+    process: ChildProcess,
+    lines: AsyncIterator<string>,
+    said: () => string,
+    notes: readonly string[],
+  ) {
     this.#process = process
     this.#lines = lines
+    this.#said = said
     this.notes = notes
   }
 
@@ -54,14 +62,14 @@ export class Child {
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
     const first = await lines.next()
     if (first.done) throw new Error(`${spec.peer} did not start:\n${said}`)
-    return new Child(child, lines, JSON.parse(first.value).notes ?? [])
+    return new Child(child, lines, () => said, JSON.parse(first.value).notes ?? [])
   }
 
   /** Seconds that so many pieces of work took. */
   async work(times: number): Promise<number> {
     this.#process.stdin!.write(`${JSON.stringify({ times })}\n`)
     const line = await this.#lines.next()
-    if (line.done) throw new Error('the process ended in the middle of its work')
+    if (line.done) throw new Error(`the process ended in the middle of its work:\n${this.#said()}`)
     return JSON.parse(line.value).seconds
   }
 
