@@ -285,17 +285,17 @@ mod vectors {
     fn turn_tiles(parts: usize, from: Left, to: &mut [u16]) {
         for (step, to) in to.chunks_exact_mut(2 * parts * TILE).enumerate().take(from.steps) {
             for part in 0..parts {
-                let mut panels = [[_mm512_setzero_si512(); 16]; 2];
-                for pair in 0..16 {
+                let [mut first, mut second] = [[_mm512_setzero_si512(); 16]; 2];
+                for (pair, (first, second)) in first.iter_mut().zip(&mut second).enumerate() {
                     let tile = (pair / 8 * from.steps + step) * parts + part;
                     let rows = &from.tiles[tile * TILE + pair % 8 * 64..][..64];
                     // SAFETY: two rows of 32 values.
                     let (even, odd) = unsafe {
                         (_mm512_loadu_si512(rows.as_ptr().cast()), _mm512_loadu_si512(rows[32..].as_ptr().cast()))
                     };
-                    [panels[0][pair], panels[1][pair]] = interleave(even, odd);
+                    [*first, *second] = interleave(even, odd);
                 }
-                for (panel, rows) in panels.into_iter().enumerate() {
+                for (panel, rows) in [first, second].into_iter().enumerate() {
                     let to = &mut to[(panel * parts + part) * TILE..][..TILE];
                     for (to, row) in to.chunks_exact_mut(32).zip(transpose(rows)) {
                         // SAFETY: 32 values.
@@ -419,17 +419,17 @@ mod vectors {
         unsafe {
             let factor = [_mm512_loadu_ps(factors.as_ptr()), _mm512_loadu_ps(factors[16..].as_ptr())];
             let lanes = ((1u64 << width) - 1) as u32;
-            let mut found = [[_mm512_setzero_si512(); 16]; 2];
-            for row in 0..16 {
+            let [mut high, mut low] = [[_mm512_setzero_si512(); 16]; 2];
+            for (row, (high, low)) in high.iter_mut().zip(&mut low).enumerate() {
                 let lanes = if row < height { lanes } else { 0 };
                 let row_start = from.wrapping_add(row * stride);
                 let half = |half: usize| {
                     let lanes = (lanes >> (16 * half)) as u16;
                     _mm512_mul_ps(factor[half], _mm512_maskz_loadu_ps(lanes, row_start.wrapping_add(16 * half)))
                 };
-                [found[0][row], found[1][row]] = split::<PARTS>(half(0), half(1));
+                [*high, *low] = split::<PARTS>(half(0), half(1));
             }
-            for (part, rows) in found.into_iter().enumerate().take(PARTS) {
+            for (part, rows) in [high, low].into_iter().enumerate().take(PARTS) {
                 for (pair, row) in transpose(rows).into_iter().enumerate() {
                     _mm512_storeu_si512(tile[part * TILE + pair * 32..].as_mut_ptr().cast(), row);
                 }

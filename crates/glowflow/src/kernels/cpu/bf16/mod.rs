@@ -57,7 +57,7 @@ impl Unit {
         {
             // Tiles are filled and emptied by AVX-512.
             let vectors = super::Isa::detect() == super::Isa::Avx512 && is_x86_feature_detected!("avx512bf16");
-            return vectors && (self == Unit::Dot || amx::request());
+            vectors && (self == Unit::Dot || amx::request())
         }
         #[cfg(not(target_arch = "x86_64"))]
         false
@@ -69,8 +69,7 @@ impl Unit {
         #[cfg(target_arch = "x86_64")]
         {
             let vendor = std::arch::x86_64::__cpuid(0);
-            return [vendor.ebx, vendor.edx, vendor.ecx]
-                == [b"Auth", b"enti", b"cAMD"].map(|part| u32::from_le_bytes(*part));
+            [vendor.ebx, vendor.edx, vendor.ecx] == [b"Auth", b"enti", b"cAMD"].map(|part| u32::from_le_bytes(*part))
         }
         #[cfg(not(target_arch = "x86_64"))]
         false
