@@ -16,8 +16,10 @@ export interface Spec {
   readonly batch: number
   readonly precision: 'f32' | 'bf16x3' | 'bf16'
   readonly threads: number
-  /** Raw bytes of 32x32x3 images. */
+  /** Raw bytes of images of three channels. */
   readonly images: string
+  /** Their height and width. @default 32 */
+  readonly size?: number
   readonly activations?: 'stored' | 'inputs' | 'constant'
   /** The model's files without their extension, where there are any. */
   readonly model?: string
@@ -47,7 +49,7 @@ export class Child {
   }
 
   /** Resolves when it is ready to work. */
-  static async start(spec: Spec, python: string): Promise<Child> {
+  static async start(spec: Spec, python = 'python3'): Promise<Child> {
     const threads = String(spec.threads)
     const [command, args] =
       spec.peer === 'glowflow' || spec.peer === 'onnxruntime'

@@ -7,12 +7,13 @@ import { createGlow, type FlowModel, type Images, imagesInMemory, loadModel } fr
 import { serve, type Spec, timed } from './child.ts'
 
 const spec: Spec = JSON.parse(process.argv[2]!)
-const { levels, depth, hidden, batch, precision, device = 'cpu' } = spec
+const { size = 32, levels, depth, hidden, batch, precision, device = 'cpu' } = spec
 const images = await readImages(spec.images)
 
-export async function readImages(file: string): Promise<Images> {
+async function readImages(file: string): Promise<Images> {
   const data = new Uint8Array(await readFile(file))
-  return { data, count: data.length / 3072, height: 32, width: 32, channels: 3 }
+  const count = Math.floor(data.length / (3 * size ** 2))
+  return { data: data.subarray(0, 3 * size ** 2 * count), count, height: size, width: size, channels: 3 }
 }
 
 /** Steps of one run, timed from the end of its first one. */
@@ -20,7 +21,10 @@ function training(model: FlowModel): (times: number) => Promise<number> {
   const data = imagesInMemory(images)
   return async (times) => {
     const { activations = 'stored' } = spec
-    const run = model.train(data, { steps: model.step + times + 1, batchSize: batch, warmup: 100, activations })
+    // The peers' rate: each run begins Adam anew, and a larger one would throw the weights about.
+    const optimizer = { learningRate: 1e-4 }
+    const last = model.step + times + 1
+    const run = model.train(data, { steps: last, batchSize: batch, optimizer, warmup: 100, activations })
     let start: { at: number; step: number } | undefined
     let seconds = 0
     let steps = 0
@@ -35,12 +39,14 @@ function training(model: FlowModel): (times: number) => Promise<number> {
   }
 }
 
+const newModel = () => createGlow({ imageSize: size, levels, depth, hidden, precision, seed: 1, device })
+
 if (spec.task === 'train') {
-  const model = await createGlow({ imageSize: 32, levels, depth, hidden, precision, seed: 1, device })
-  await serve(training(model))
+  await serve(training(await newModel()))
 } else {
-  const model = await loadModel(`${spec.model}.safetensors`, { device })
-  const part = { ...images, data: images.data.subarray(0, 3072 * batch), count: batch }
+  const model = spec.model ? await loadModel(`${spec.model}.safetensors`, { device }) : await newModel()
+  const part = { ...images, data: images.data.subarray(0, 3 * size ** 2 * batch), count: batch }
+  if (!spec.model) await model.initialize(imagesInMemory(part))
   const latents = await model.encode(part)
   const call =
     spec.task === 'encode' ? () => model.encode(part, { precision }) : () => model.decodeFloat(latents, { precision })

@@ -1,6 +1,8 @@
 /** `npm run bench`: glowflow beside what people use today, in one run. */
 
+import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
+import { mkdir } from 'node:fs/promises'
 import { availableParallelism, cpus } from 'node:os'
 
 import { Command } from '@commander-js/extra-typings'
@@ -11,7 +13,8 @@ import { Child, type Spec } from './child.ts'
 import { type Measurement, measurements, type ProcessorClass } from './measurements.ts'
 import { runPairs } from './pairs.ts'
 import { environment, images, model, python } from './prepare.ts'
-import { memoryResult, peakResult, type Result, resultOf, row } from './report.ts'
+import { limitResult, memoryResult, peakResult, type Result, resultOf, row } from './report.ts'
+import { sweep } from './sweep.ts'
 
 const program = new Command('bench')
   .description('Measures glowflow; with --peers beside normflows, PyTorch and onnxruntime-node.')
@@ -22,6 +25,7 @@ const program = new Command('bench')
   .option('--pairs <n>', 'turns of each of the two', Number, 5)
   .option('--seconds <n>', 'length of a turn', Number, 3)
   .option('--out <file>', 'writes the JSON lines there as well')
+  .option('--sweep <folder>', 'instead, what glowflow costs against K, width, image size, batch and threads: plots there')
   .parse()
 const options = program.opts()
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
@@ -39,10 +43,19 @@ const wanted = measurements.filter(({ name }) => matches.test(name))
 const lacking = new Set(wanted.map(({ ours }) => ours.precision).filter((precision) => !precisions.includes(precision)))
 for (const precision of lacking) say(`skipped: this processor lacks ${precision}`)
 
+const common = { threads, images: await images() }
+if (options.sweep !== undefined) {
+  await mkdir(options.sweep, { recursive: true })
+  const { pairs: turns, seconds, device } = options
+  const limits = { only: matches, turns, seconds }
+  await sweep(options.sweep, { ...common, device, precisions }, limits, (cost) => console.log(JSON.stringify(cost)))
+  process.exit()
+}
+
 const missing = options.peers ? environment(say) : undefined
 if (missing) say(`skipped: ${missing}`)
-const common = { threads, images: await images() }
 const lines: Result[] = []
+const largeName = 'memory of a step of 256x256, K=32, L=6, additive, 5 bits, batch 1'
 let peak: Peak | undefined
 
 for (const measurement of wanted.filter(({ ours }) => can(ours.precision))) {
@@ -57,7 +70,16 @@ for (const measurement of wanted.filter(({ ours }) => can(ours.precision))) {
     process.exitCode = 1
   }
 }
+if (matches.test(largeName) && options.device === 'cpu') tell(largeStep())
 if (options.out) writeFileSync(options.out, lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
+
+/** In a process of its own, for the sake of its memory. */
+function largeStep(): Result {
+  const large = new URL('large.ts', import.meta.url).pathname
+  const printed = execFileSync(process.execPath, ['--import=@oxc-node/core/register', large], { encoding: 'utf8' })
+  const { parameters, seconds, bytes } = JSON.parse(printed)
+  return limitResult(largeName, bytes, [8, 5], [`${parameters} parameters`, `${seconds.toFixed(1)} s a step`])
+}
 
 function can(precision: Precision): boolean {
   return precisions.includes(precision)

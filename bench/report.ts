@@ -62,6 +62,14 @@ export function peakResult(name: string, ratio: number, most: number, bounds: Bo
   return { name, ratio, value, unit, peer, peerValue: most / 1e9, ...bounded('speed', ratio, bounds) }
 }
 
+/** Of what has to fit into `bounds` GB. */
+export function limitResult(name: string, bytes: number, bounds: Bounds, notes: readonly string[]): Result {
+  const [value, [limit]] = [bytes / 1e9, bounds]
+  const peer = `a limit of ${limit} GB`
+  const found = verdict('memory', value, bounds)
+  return { name, ratio: value / limit, value, unit: 'GB', peer, peerValue: limit, bounds, verdict: found, notes }
+}
+
 const figure = (value: number): string => value.toPrecision(3)
 
 /** A row of the table. */

@@ -90,6 +90,13 @@ impl std::fmt::Debug for Hidden {
     }
 }
 
+impl Hidden {
+    /// In the CPU kernel's own order.
+    pub(super) fn of_cpu(hidden: cpu::net::Hidden) -> Self {
+        Hidden(Kept::Cpu(Arc::new(hidden)))
+    }
+}
+
 /// Gradients of a [`Net`].
 pub struct NetGradients {
     /// Shape `[batch, height, width, c_in]`.
@@ -119,14 +126,21 @@ impl Net {
         (y, hidden.expect("asked for"))
     }
 
+    /// As the CPU's kernels take it, where the weights are there.
+    pub(super) fn packed(&self) -> Option<&cpu::net::Forward> {
+        if self.forward.get().is_none() && Values::of(&self.first.weight).is_none() {
+            return None;
+        }
+        Some(self.forward.get_or_init(|| Arc::new(self.slices().weights().forward(self.precision))))
+    }
+
     fn run(&self, x: &Tensor<4>, keep: bool) -> (Tensor<4>, Option<Hidden>) {
         let [batch, height, width, _] = x.dims();
         let [_, c_out] = self.last.bias.dims();
         if let Some(values) = Values::of(x) {
-            let packed = self.forward.get_or_init(|| Arc::new(self.slices().weights().forward(self.precision)));
+            let packed = self.packed().expect("weights are where the input is");
             let (y, hidden) = cpu::net::forward(grid(x), &values, packed, keep);
-            let hidden = hidden.map(|hidden| Hidden(Kept::Cpu(Arc::new(hidden))));
-            return (tensor(y, [batch, height, width, c_out]), hidden);
+            return (tensor(y, [batch, height, width, c_out]), hidden.map(Hidden::of_cpu));
         }
         let [w1, w2, w3] = [&self.first, &self.middle, &self.last].map(Conv::scaled);
         let [b1, b2, b3] = [&self.first, &self.middle, &self.last].map(|conv| conv.bias.clone());

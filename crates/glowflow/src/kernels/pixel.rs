@@ -1,5 +1,7 @@
 //! A 1x1 convolution with bias: every pixel's channels times one matrix.
 
+use std::sync::{Arc, OnceLock};
+
 use burn::tensor::{Tensor, activation::relu};
 
 use super::flex::{Values, in_place, tensor};
@@ -13,6 +15,43 @@ pub struct PixelGradients {
     pub weight: Tensor<2>,
     /// Shape `[c_out]`.
     pub bias: Tensor<1>,
+}
+
+/// `y = W x + b` with weights that serve many calls. What the CPU's kernel packs of them is kept.
+#[derive(Clone)]
+pub struct Pixel {
+    /// Shape `[c_out, c_in]`.
+    pub weight: Tensor<2>,
+    /// Shape `[c_out]`.
+    pub bias: Tensor<1>,
+    packed: OnceLock<Arc<cpu::pixel::Pixel>>,
+}
+
+impl std::fmt::Debug for Pixel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pixel").field("weight", &self.weight).field("bias", &self.bias).finish_non_exhaustive()
+    }
+}
+
+impl Pixel {
+    /// Of these weights.
+    pub fn new(weight: Tensor<2>, bias: Tensor<1>) -> Self {
+        Self { weight, bias, packed: OnceLock::new() }
+    }
+
+    /// At every pixel of x.
+    pub fn forward(&self, x: &Tensor<4>) -> Tensor<4> {
+        forward(x, &self.weight, &self.bias)
+    }
+
+    /// As the CPU's kernels take it, where the weights are there.
+    pub(super) fn packed(&self) -> Option<&cpu::pixel::Pixel> {
+        if self.packed.get().is_none() {
+            let (weight, bias) = (Values::of(&self.weight)?, Values::of(&self.bias)?);
+            let _ = self.packed.set(Arc::new(cpu::pixel::Pixel::new(&weight, &bias)));
+        }
+        self.packed.get().map(|packed| &**packed)
+    }
 }
 
 /// `y = W x + b` at every pixel. `weight` is `[c_out, c_in]`, `bias` `[c_out]`.

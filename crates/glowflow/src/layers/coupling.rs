@@ -73,14 +73,16 @@ pub struct PreparedCoupling {
 #[derive(Debug, Clone)]
 pub struct SavedCoupling {
     x: Tensor<4>,
-    net: SavedNet,
+    pub(super) net: SavedNet,
 }
 
 /// The net's output and its activations.
 #[derive(Debug, Clone)]
-struct SavedNet {
-    h: Tensor<4>,
-    hidden: Hidden,
+pub struct SavedNet {
+    /// Shift and raw scale.
+    pub h: Tensor<4>,
+    /// After each ReLU.
+    pub hidden: Hidden,
 }
 
 impl PreparedCoupling {
@@ -92,6 +94,19 @@ impl PreparedCoupling {
     /// What is done with them.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The gradient of the input, from the output `z` and what its net saved.
+    pub fn pull_back(
+        &self,
+        z: &Tensor<4>,
+        net: &SavedNet,
+        cotangent: &Cotangent,
+        gradients: &mut Gradients,
+    ) -> Tensor<4> {
+        let g = coupling::backward(self.kind, z, &net.h, &cotangent.z, &cotangent.log_det);
+        let dkept = self.net.backward(&coupling::kept(z), &net.hidden, &g.h, gradients);
+        coupling::add_to_kept(g.x, dkept)
     }
 
     fn run_net(&self, kept: &Tensor<4>) -> SavedNet {
@@ -126,13 +141,11 @@ impl Invertible for PreparedCoupling {
         cotangent: Cotangent,
         gradients: &mut Gradients,
     ) -> Result<Pullback> {
-        let kept = coupling::kept(&z);
         let SavedCoupling { x, net } = saved.unwrap_or_else(|| {
-            let net = self.run_net(&kept);
+            let net = self.run_net(&coupling::kept(&z));
             SavedCoupling { x: coupling::inverse(self.kind, &z, &net.h), net }
         });
-        let g = coupling::backward(self.kind, &z, &net.h, &cotangent.z, &cotangent.log_det);
-        let dkept = self.net.backward(&kept, &net.hidden, &g.h, gradients);
-        Ok(Pullback { x, dx: coupling::add_to_kept(g.x, dkept) })
+        let dx = self.pull_back(&z, &net, &cotangent, gradients);
+        Ok(Pullback { x, dx })
     }
 }

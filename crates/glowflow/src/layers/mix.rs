@@ -12,6 +12,7 @@ use super::permutation::{Matrix, Permutation};
 use crate::error::{Error, Result};
 use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pass, Pullback, accumulator};
 use crate::kernels::host::read;
+use crate::kernels::pixel::Pixel;
 use crate::kernels::{is_cpu, pixel, reduce};
 use crate::linalg;
 use crate::nets::FoldedConv;
@@ -46,8 +47,7 @@ impl Layer for Mix {
             actnorm: self.actnorm.clone(),
             matrix,
             scale,
-            weight,
-            folded_bias,
+            map: Pixel::new(weight, folded_bias),
             log_det,
             inverse: OnceLock::new(),
         })
@@ -61,25 +61,29 @@ pub struct PreparedMix {
     actnorm: ActNorm,
     matrix: Matrix,
     scale: Tensor<1>,
-    /// `W'`. Shape `[channels, channels]`.
-    weight: Tensor<2>,
-    /// `b'`. Shape `[channels]`.
-    folded_bias: Tensor<1>,
+    /// `W'` and `b'`.
+    map: Pixel,
     /// Of one pixel, nats. Shape `[1]`.
     log_det: Tensor<1>,
     /// `W'^-1` and `-b`, made when first asked for: a read-back on a GPU, and training without rebuilding needs none.
-    inverse: OnceLock<(Tensor<2>, Tensor<1>)>,
+    inverse: OnceLock<Pixel>,
 }
 
 impl PreparedMix {
-    fn inverse_map(&self) -> Result<&(Tensor<2>, Tensor<1>)> {
+    /// As one map of each pixel.
+    pub fn map(&self) -> &Pixel {
+        &self.map
+    }
+
+    /// The map that undoes it.
+    pub fn inverse_map(&self) -> Result<&Pixel> {
         if let Some(inverse) = self.inverse.get() {
             return Ok(inverse);
         }
-        let weight = linalg::to_host(&self.weight);
+        let weight = linalg::to_host(&self.map.weight);
         let inverse = linalg::inverse(&weight).ok_or_else(|| Error::Singular { layer: self.path.clone() })?;
-        let inverse = linalg::to_device(&inverse, self.weight.dtype(), &self.weight.device());
-        Ok(self.inverse.get_or_init(|| (inverse, self.actnorm.bias.val().neg())))
+        let inverse = linalg::to_device(&inverse, self.map.weight.dtype(), &self.map.weight.device());
+        Ok(self.inverse.get_or_init(|| Pixel::new(inverse, self.actnorm.bias.val().neg())))
     }
 
     /// [`Invertible::inverse`] for rebuilding activations: on a GPU without a wait for the device where that can be.
@@ -93,19 +97,24 @@ impl PreparedMix {
             |z: Tensor<4>| factors.iter().fold(z, |z, factor| pixel::forward(&z, factor, &zeros)) / scale.clone();
         let x = solve(z.clone()) - by_channel(self.actnorm.bias.val());
         // What an inverse in f32 has missed, found and added.
-        let missed = z - pixel::forward(&x, &self.weight, &self.folded_bias);
+        let missed = z - self.map.forward(&x);
         Ok(x + solve(missed))
     }
 
     /// As a plain 1x1 convolution.
     pub fn folded(&self) -> FoldedConv {
-        FoldedConv::of_pixel(self.weight.clone(), self.folded_bias.clone())
+        FoldedConv::of_pixel(self.map.weight.clone(), self.map.bias.clone())
     }
 
     /// The inverse as a plain 1x1 convolution.
     pub fn folded_inverse(&self) -> Result<FoldedConv> {
-        let (weight, bias) = self.inverse_map()?;
-        Ok(FoldedConv::of_pixel(weight.clone(), bias.clone()))
+        let inverse = self.inverse_map()?;
+        Ok(FoldedConv::of_pixel(inverse.weight.clone(), inverse.bias.clone()))
+    }
+
+    /// `ln |det|` of one pixel, nats, where it is. Shape `[1]`.
+    pub fn log_det(&self) -> &Tensor<1> {
+        &self.log_det
     }
 
     /// `ln |det|` of one pixel, nats.
@@ -120,7 +129,7 @@ impl Invertible for PreparedMix {
     fn forward(&self, x: Tensor<4>) -> Forward {
         let [batch, height, width, _] = x.dims();
         let log_det = self.log_det.clone().mul_scalar((height * width) as f64).expand([batch]);
-        Forward::new(pixel::forward(&x, &self.weight, &self.folded_bias), log_det)
+        Forward::new(self.map.forward(&x), log_det)
     }
 
     fn forward_saving(&self, x: Tensor<4>) -> (Forward, Tensor<4>) {
@@ -128,8 +137,7 @@ impl Invertible for PreparedMix {
     }
 
     fn inverse(&self, z: Tensor<4>) -> Result<Tensor<4>> {
-        let (weight, bias) = self.inverse_map()?;
-        Ok(pixel::forward(&z, weight, bias))
+        Ok(self.inverse_map()?.forward(&z))
     }
 
     fn backward(
@@ -141,12 +149,13 @@ impl Invertible for PreparedMix {
     ) -> Result<Pullback> {
         let x = saved.map_or_else(|| self.rebuild(out.z), Ok)?;
         let [_, height, width, channels] = x.dims();
-        let g = pixel::backward(&x, &self.weight, &cotangent.z);
+        let folded = &self.map.weight;
+        let g = pixel::backward(&x, folded, &cotangent.z);
         let log_det = cotangent.log_det.sum().mul_scalar((height * width) as f64);
         // b' = W' b: the folded bias passes its gradient on to both.
         let weight = g.weight + g.bias.clone().reshape([channels, 1]) * self.actnorm.bias.val().reshape([1, channels]);
-        let bias = self.weight.clone().transpose().matmul(g.bias.reshape([channels, 1])).reshape([channels]);
-        let log_scale = reduce::column_dots(&weight, &self.weight) + log_det.clone();
+        let bias = folded.clone().transpose().matmul(g.bias.reshape([channels, 1])).reshape([channels]);
+        let log_scale = reduce::column_dots(&weight, folded) + log_det.clone();
         self.matrix.backward(weight * self.scale.clone().reshape([1, channels]), log_det, gradients);
         gradients.add(&self.actnorm.bias, bias);
         self.actnorm.add_scale_gradient(log_scale, gradients);
@@ -155,6 +164,6 @@ impl Invertible for PreparedMix {
 
     /// Of actnorm and permutation together.
     fn condition_number(&self) -> f64 {
-        linalg::condition_number(&linalg::to_host(&self.weight))
+        linalg::condition_number(&linalg::to_host(&self.map.weight))
     }
 }

@@ -6,12 +6,14 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::actnorm::{ActNorm, Moments, ScaleForm};
-use super::coupling::{Coupling, CouplingConfig, PreparedCoupling, SavedCoupling};
+use super::coupling::{Coupling, CouplingConfig, PreparedCoupling, SavedCoupling, SavedNet};
 use super::mix::{Mix, PreparedMix};
 use super::permutation::{Permutation, PermutationKind};
 use crate::error::Result;
 use crate::flow::{Cotangent, Forward, Gradients, Invertible, Layer, Mode, Output, Pass, Pullback};
 use crate::kernels::coupling::kept;
+use crate::kernels::pixel::Pixel;
+use crate::kernels::step::{self, Step};
 use crate::kernels::taps;
 
 /// Layers keyed for random initial weights in one step of flow.
@@ -89,27 +91,46 @@ pub struct PreparedStep {
 /// Activations of a step.
 #[derive(Debug, Clone)]
 pub struct SavedStep {
-    mix: Tensor<4>,
-    coupling: SavedCoupling,
+    x: Tensor<4>,
+    net: SavedNet,
+}
+
+impl PreparedStep {
+    fn with<'a>(&'a self, mix: &'a Pixel) -> Step<'a> {
+        Step { mix, net: self.coupling.net().kernel(), kind: self.coupling.kind() }
+    }
+
+    fn run(&self, x: &Tensor<4>, keep: bool) -> Option<step::Forward> {
+        self.with(self.mix.map()).forward(x, self.mix.log_det(), keep)
+    }
 }
 
 impl Invertible for PreparedStep {
     type Saved = SavedStep;
 
     fn forward(&self, x: Tensor<4>) -> Forward {
+        if let Some(done) = self.run(&x, false) {
+            return done.out;
+        }
         let mixed = self.mix.forward(x);
         let out = self.coupling.forward(mixed.z);
         Forward::new(out.z, mixed.log_det + out.log_det)
     }
 
     fn forward_saving(&self, x: Tensor<4>) -> (Forward, SavedStep) {
-        let (mixed, mix) = self.mix.forward_saving(x);
-        let (out, coupling) = self.coupling.forward_saving(mixed.z);
-        (Forward::new(out.z, mixed.log_det + out.log_det), SavedStep { mix, coupling })
+        if let Some(step::Forward { out, h, hidden: Some(hidden) }) = self.run(&x, true) {
+            return (out, SavedStep { x, net: SavedNet { h, hidden } });
+        }
+        let mixed = self.mix.forward(x.clone());
+        let (out, SavedCoupling { net, .. }) = self.coupling.forward_saving(mixed.z);
+        (Forward::new(out.z, mixed.log_det + out.log_det), SavedStep { x, net })
     }
 
     fn inverse(&self, z: Tensor<4>) -> Result<Tensor<4>> {
-        self.mix.inverse(self.coupling.inverse(z)?)
+        match self.with(self.mix.inverse_map()?).inverse(&z) {
+            Some(x) => Ok(x),
+            None => self.mix.inverse(self.coupling.inverse(z)?),
+        }
     }
 
     fn backward(
@@ -119,10 +140,16 @@ impl Invertible for PreparedStep {
         cotangent: Cotangent,
         gradients: &mut Gradients,
     ) -> Result<Pullback> {
-        let (mix, coupling) = saved.map(|saved| (saved.mix, saved.coupling)).unzip();
         let log_det = cotangent.log_det.clone();
-        let at = self.coupling.backward(out, coupling, cotangent, gradients)?;
-        self.mix.backward(Output::new(at.x), mix, Cotangent { z: at.dx, log_det }, gradients)
+        let (at, x) = match saved {
+            Some(SavedStep { x, net }) => {
+                let dx = self.coupling.pull_back(&out.z, &net, &cotangent, gradients);
+                (Pullback { x: out.z, dx }, Some(x))
+            }
+            None => (self.coupling.backward(out, None, cotangent, gradients)?, None),
+        };
+        // Where x is known, the mix's output is not looked at.
+        self.mix.backward(Output::new(at.x), x, Cotangent { z: at.dx, log_det }, gradients)
     }
 
     fn condition_number(&self) -> f64 {

@@ -199,6 +199,11 @@ pub struct FoldedNet {
 }
 
 impl PreparedConvNet {
+    /// What runs.
+    pub fn kernel(&self) -> &Net {
+        &self.net
+    }
+
     /// As plain convolutions.
     pub fn folded(&self) -> FoldedNet {
         let (net, parameters) = (&self.net, &self.parameters);

@@ -92,10 +92,6 @@ pub fn forward(kind: Kind, batch: usize, x: &[f32], h: &[f32], channels: usize) 
     let isa = Isa::active();
     let (half, parameters) = (channels / 2, kind.parameters(channels));
     let mut y = x.to_vec();
-    if kind == Kind::Additive {
-        additive(isa, &mut y, h, half, 1.0);
-        return Forward { y, log_det: vec![0.0; batch] };
-    }
     let pixels = pixels(x, batch, channels);
     if pixels == 0 {
         return Forward { y, log_det: vec![0.0; batch] };
@@ -106,7 +102,7 @@ pub fn forward(kind: Kind, batch: usize, x: &[f32], h: &[f32], channels: usize) 
     let work = y.par_chunks_mut(pixels * channels).zip(h.par_chunks(pixels * parameters)).with_min_len(images);
     let log_det = work.map(|(y, h)| {
         let tasks = y.par_chunks_mut(rows * channels).zip(h.par_chunks(rows * parameters));
-        let sums: Vec<f64> = tasks.map(|(y, h)| of_kind!(kind, affine(isa, y, h, half))).collect();
+        let sums: Vec<f64> = tasks.map(|(y, h)| change(isa, kind, y, h, half)).collect();
         sums.iter().sum()
     });
     let log_det = log_det.collect();
@@ -117,16 +113,28 @@ pub fn forward(kind: Kind, batch: usize, x: &[f32], h: &[f32], channels: usize) 
 pub fn inverse(kind: Kind, y: &[f32], h: &[f32], channels: usize) -> Vec<f32> {
     check(kind, y, h, channels);
     let isa = Isa::active();
-    let (half, parameters) = (channels / 2, kind.parameters(channels));
     let mut x = y.to_vec();
-    if kind == Kind::Additive {
-        additive(isa, &mut x, h, half, -1.0);
-        return x;
-    }
     let rows = (TASK / channels).max(1);
-    let tasks = x.par_chunks_mut(rows * channels).zip(h.par_chunks(rows * parameters));
-    tasks.for_each(|(x, h)| of_kind!(kind, affine_inverse(isa, x, h, half)));
+    let tasks = x.par_chunks_mut(rows * channels).zip(h.par_chunks(rows * kind.parameters(channels)));
+    tasks.for_each(|(x, h)| restore(isa, kind, x, h, channels / 2));
     x
+}
+
+/// Applies a coupling to rows x [.., 2 half] in place; gives the sum of ln s.
+pub(super) fn change(isa: Isa, kind: Kind, x: &mut [f32], h: &[f32], half: usize) -> f64 {
+    if kind == Kind::Additive {
+        add(isa, x, h, half, 1.0);
+        return 0.0;
+    }
+    of_kind!(kind, affine(isa, x, h, half))
+}
+
+/// Undoes [`change`].
+pub(super) fn restore(isa: Isa, kind: Kind, y: &mut [f32], h: &[f32], half: usize) {
+    if kind == Kind::Additive {
+        return add(isa, y, h, half, -1.0);
+    }
+    of_kind!(kind, affine_inverse(isa, y, h, half))
 }
 
 /// The gradients for the cotangents `dy` [rows, C] of y and `log_det_cotangent` [batch], from the output y.
@@ -200,15 +208,9 @@ fn pixels(x: &[f32], batch: usize, channels: usize) -> usize {
     rows / batch.max(1)
 }
 
-/// x2 += sign h
-fn additive(isa: Isa, x: &mut [f32], h: &[f32], half: usize, sign: f32) {
-    let rows = (TASK / half).max(1);
-    let tasks = x.par_chunks_mut(rows * 2 * half).zip(h.par_chunks(rows * half));
-    tasks.for_each(|(x, h)| additive_rows(isa, x, h, half, sign));
-}
-
 per_isa! {
-    fn additive_rows<S>(x: &mut [f32], h: &[f32], half: usize, sign: f32) {
+    /// x2 += sign h
+    fn add<S>(x: &mut [f32], h: &[f32], half: usize, sign: f32) {
         for (x, h) in x.chunks_exact_mut(2 * half).zip(h.chunks_exact(half)) {
             for (x, h) in x[half..].iter_mut().zip(h) {
                 *x += sign * h;

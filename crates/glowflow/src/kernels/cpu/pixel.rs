@@ -8,6 +8,39 @@ use super::matrix::{Layout, Matrix, Weights};
 use super::product::{Finish, product};
 use super::scratch::LINE;
 
+/// A 1x1 convolution whose weights are packed.
+pub struct Pixel {
+    weights: Weights,
+    /// [c_out]
+    bias: Vec<f32>,
+}
+
+impl Pixel {
+    /// Of W [c_out, c_in] and b [c_out].
+    pub fn new(w: &[f32], b: &[f32]) -> Self {
+        assert!(w.len().is_multiple_of(b.len()), "a bias for each row of the weights");
+        Pixel { weights: Weights::pack_transposed(w, w.len() / b.len()), bias: b.to_vec() }
+    }
+
+    /// c_in
+    pub fn inputs(&self) -> usize {
+        self.weights.matrix().rows
+    }
+
+    /// c_out
+    pub fn outputs(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// y [rows, c_out] = W x + b for x [rows, c_in], on this thread alone.
+    pub fn apply(&self, isa: Isa, x: &[f32], y: &mut [f32]) {
+        let x = Matrix::plain(x, self.inputs());
+        assert_eq!(y.len(), x.rows * self.outputs(), "as many rows");
+        let finish = Finish::Bias { map: &self.bias, first: 0, relu: false };
+        product(isa, x, self.weights.matrix(), y, Layout::plain(self.outputs(), x.rows), finish, false);
+    }
+}
+
 /// y = W x + b for x [rows, c_in]; b is [c_out]. Gives [rows, c_out].
 pub fn forward(x: &[f32], w: &[f32], b: &[f32], c_in: usize, c_out: usize) -> Vec<f32> {
     with_bias(x, w, b, c_in, c_out, false)

@@ -94,7 +94,7 @@ pub fn product(isa: Isa, a: Matrix, b: Matrix, out: &mut [f32], layout: Layout, 
 }
 
 /// Multiplications below which a product is not worth sharing.
-const SMALL: usize = 1 << 19;
+const SMALL: usize = 1 << 18;
 /// Depth that is walked at once: a multiple of [`PANEL`] for which a panel of the right operand and a strip of the left
 /// one stay in the first cache.
 const DEPTH: usize = 256;

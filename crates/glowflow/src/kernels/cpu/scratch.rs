@@ -1,5 +1,6 @@
 //! Buffers that kernels work in: aligned to cache lines, and kept for the next call instead of freed.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
@@ -12,6 +13,15 @@ pub const LINE: usize = 16;
 const KEPT: usize = 256 << 20;
 
 static FREE: Mutex<Vec<Buffer>> = Mutex::new(Vec::new());
+
+/// f32 of a buffer, and buffers, that a thread keeps for itself: tasks that take and drop them all at once would wait for
+/// each other.
+const NEAR: usize = 1 << 17;
+const NEAR_COUNT: usize = 8;
+
+thread_local! {
+    static FREE_HERE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Memory of a buffer, whose aligned part begins at `start`.
 #[derive(Default)]
@@ -29,18 +39,21 @@ pub struct Scratch {
 
 /// A buffer of `len` unspecified values: whoever takes it writes what it reads.
 pub fn take(len: usize) -> Scratch {
-    let mut free = FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    // The smallest that is large enough; one far too large is left for others.
-    let fits = |buffer: &Buffer| (len + LINE..=4 * (len + LINE)).contains(&buffer.data.len());
-    let best = (0..free.len()).filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].data.len());
-    let buffer = best.map(|i| free.swap_remove(i));
-    drop(free);
-    let buffer = buffer.unwrap_or_else(|| {
+    let here = if len <= NEAR { FREE_HERE.with_borrow_mut(|free| best(free, len)) } else { None };
+    let old = here.or_else(|| best(&mut FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()), len));
+    let buffer = old.unwrap_or_else(|| {
         let data = vec![0.0; len + LINE];
         let start = data.as_ptr().align_offset(4 * LINE);
         Buffer { data, start }
     });
     Scratch { buffer, len }
+}
+
+/// The smallest that is large enough; one far too large is left for others.
+fn best(free: &mut Vec<Buffer>, len: usize) -> Option<Buffer> {
+    let fits = |buffer: &Buffer| (len + LINE..=4 * (len + LINE)).contains(&buffer.data.len());
+    let best = (0..free.len()).filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].data.len());
+    best.map(|i| free.swap_remove(i))
 }
 
 /// The vectors of [`exact`], by length.
@@ -114,8 +127,19 @@ impl Drop for Scratch {
         if self.buffer.data.is_empty() {
             return;
         }
+        let buffer = std::mem::take(&mut self.buffer);
+        let far = FREE_HERE.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if buffer.data.len() > NEAR + LINE || free.len() == NEAR_COUNT {
+                return Some(buffer);
+            }
+            free.push(buffer);
+            None
+        });
+        // A thread that ends keeps nothing.
+        let Ok(Some(buffer)) = far else { return };
         let mut free = FREE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        free.push(std::mem::take(&mut self.buffer));
+        free.push(buffer);
         if HOARDS.load(Ordering::Relaxed) == 0 {
             shrink(&mut free);
         }

@@ -61,18 +61,19 @@ impl Pixel {
 }
 
 per_isa! {
-    /// For each row of `rows` writes its nine taps of x [rows, channels] beside each other to `out`, which starts with
-    /// the first of them, in padded rows; taps outside the image are 0.
+    /// For each row of `rows` writes its nine taps of the first `channels` of x [rows, x_row] beside each other to `out`,
+    /// which starts with the first of them, in padded rows; taps outside the image are 0.
     pub fn gather<S>(
-        grid: Grid, rows: Range<usize>, x: &[f32], channels: usize, side: Side, out: &mut [f32], layout: Layout,
+        grid: Grid, rows: Range<usize>, x: &[f32], x_row: usize, channels: usize, side: Side, out: &mut [f32],
+        layout: Layout,
     ) {
-        assert!(layout.columns == TAPS * channels && x.len() == grid.rows() * channels && rows.end <= grid.rows());
+        assert!(layout.columns == TAPS * channels && x.len() == grid.rows() * x_row && rows.end <= grid.rows());
         let mut pixel = Pixel::of_row(grid, rows.start);
         for (row, out) in rows.zip(out.chunks_exact_mut(layout.row)) {
             let taps = &mut out[..TAPS * channels];
             let (line, column) = (pixel.line, pixel.column);
             let inside = line >= 1 && column >= 1 && line + 1 < grid.height && column + 1 < grid.width;
-            if inside && side == Side::Forward {
+            if inside && side == Side::Forward && x_row == channels {
                 // The three taps of a line lie beside each other in x too.
                 for (across, taps) in taps.chunks_exact_mut(3 * channels).enumerate() {
                     let first = row + across * grid.width - grid.width - 1;
@@ -84,7 +85,7 @@ per_isa! {
                     let to = &mut taps[tap * channels..][..channels];
                     match from {
                         // SAFETY: as above.
-                        Some(from) => unsafe { copy::<S>(&x[from * channels..][..channels], to) },
+                        Some(from) => unsafe { copy::<S>(&x[from * x_row..][..channels], to) },
                         None => to.fill(0.0),
                     }
                 });
@@ -98,7 +99,7 @@ per_isa! {
     /// For each row of `rows` writes to `y`, which starts with the first of them, its bias and the nine products that
     /// its taps have for it: `y[p, c] = bias[p % bias rows, c] + sum over taps of z[p + offset(tap), tap c]`.
     /// `z` holds the products of all rows from `z_first` on, in padded rows.
-    fn scatter<S>(
+    pub fn scatter<S>(
         grid: Grid, rows: Range<usize>, z: &[f32], layout: Layout, z_first: usize, bias: Option<&[f32]>,
         channels: usize, side: Side, y: &mut [f32],
     ) {

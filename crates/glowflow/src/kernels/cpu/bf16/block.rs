@@ -11,6 +11,7 @@ pub struct Left<'a> {
     tiles: &'a [u16],
     steps: usize,
     parts: Parts,
+    rows: usize,
 }
 
 impl<'a> Left<'a> {
@@ -18,13 +19,18 @@ impl<'a> Left<'a> {
     pub fn new(tiles: &'a [u16], columns: usize, parts: Parts) -> Self {
         let steps = columns.div_ceil(SIDE);
         assert_eq!(tiles.len(), 2 * steps * parts as usize * TILE, "32 rows of {columns} columns");
-        Left { tiles, steps, parts }
+        Left { tiles, steps, parts, rows: SIDE }
+    }
+
+    /// Of which only the first `rows` rows count.
+    pub fn of_rows(self, rows: usize) -> Self {
+        Left { rows, ..self }
     }
 
     /// The rows as an operand.
     pub fn walk(&self) -> Walk<'a> {
         let tile = self.parts as usize * TILE;
-        Walk::new(self.tiles, self.steps * tile, tile, self.steps, self.parts)
+        Walk { rows: self.rows, ..Walk::new(self.tiles, self.steps * tile, tile, self.steps, self.parts) }
     }
 }
 

@@ -23,6 +23,9 @@ mod vectors {
     /// Rows whose sums stay in registers, two vectors each.
     const ROWS: usize = 8;
 
+    /// bf16 that the right operand is asked for ahead.
+    const AHEAD: usize = 4 * TILE;
+
     /// # Safety
     /// This machine has AVX-512 with bf16, and every tile of `a` and `b` is there.
     pub unsafe fn multiply(parts: Parts, a: Walk, b: Walk, sums: &mut Block, add: bool) {
@@ -37,7 +40,7 @@ mod vectors {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     unsafe fn rows(products: &[(usize, usize)], a: Walk, b: Walk, sums: &mut Block, add: bool) {
-        for first in (0..SIDE).step_by(ROWS) {
+        for first in (0..a.rows).step_by(ROWS) {
             // SAFETY: tile `first / 16` of a has the rows from `first` on; 16 pairs of 16 columns make a tile of b.
             unsafe {
                 let of_a = a.tiles.as_ptr().add(first / 16 * a.second + first % 16 * 32);
@@ -54,6 +57,12 @@ mod vectors {
                         let right = b.tiles.as_ptr().add(step * b.step + of_right * TILE);
                         for pair in 0..16 {
                             let column = right.add(pair * 32);
+                            if first == 0 {
+                                // The rows that come first bring b into the first cache.
+                                let ahead = column.wrapping_add(AHEAD);
+                                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(b.second).cast());
+                            }
                             let columns = [load(column), load(column.add(b.second))];
                             for (row, sum) in sum.iter_mut().enumerate() {
                                 let x: __m512bh = std::mem::transmute(_mm512_set1_epi32(*left.add(row * 16 + pair)));

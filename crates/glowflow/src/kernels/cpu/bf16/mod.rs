@@ -17,8 +17,10 @@ mod operand;
 use std::cell::Cell;
 use std::sync::OnceLock;
 
+use rayon::prelude::*;
+
 pub use block::{Finish, Left, finish, narrow, strips, turn};
-pub use operand::{Right, TILE, Tiles, tiles};
+pub use operand::{Right, TILE, Tiles, as_tiles, as_tiles_mut, tiles};
 
 /// Rows and columns of a block of sums.
 pub const SIDE: usize = 32;
@@ -125,6 +127,8 @@ pub struct Walk<'a> {
     second: usize,
     step: usize,
     steps: usize,
+    /// Of a left side: those that count.
+    rows: usize,
 }
 
 impl<'a> Walk<'a> {
@@ -136,11 +140,11 @@ impl<'a> Walk<'a> {
         );
         assert!(tiles.as_ptr().addr().is_multiple_of(64), "tiles begin on a cache line");
         assert!(second.is_multiple_of(TILE) && step.is_multiple_of(TILE), "whole tiles");
-        Walk { tiles, second, step, steps }
+        Walk { tiles, second, step, steps, rows: SIDE }
     }
 }
 
-/// `sums = a b`, or `+=` if `add`.
+/// `sums = a b`, or `+=` if `add`; rows that do not count are `a b` or as they were.
 pub fn multiply(unit: Unit, parts: Parts, a: Walk, b: Walk, sums: &mut Block, add: bool) {
     assert_eq!(a.steps, b.steps, "depth of the operands");
     // SAFETY: `Walk::new` checked that every tile is there; a `Unit` is one of `Unit::available`.
@@ -152,7 +156,7 @@ pub fn multiply(unit: Unit, parts: Parts, a: Walk, b: Walk, sums: &mut Block, ad
     }
 }
 
-/// The product of 32 rows with all columns of `right`: `done` takes each block of columns in order.
+/// The product of 32 rows with all columns of `right`, a block of columns after the other.
 pub fn product(unit: Unit, a: Left, right: &Right, mut done: impl FnMut(usize, &mut Block)) {
     // A block is finished while the next one is multiplied.
     let mut sums = [Block::default(); 2];
@@ -164,6 +168,22 @@ pub fn product(unit: Unit, a: Left, right: &Right, mut done: impl FnMut(usize, &
             done(last, &mut sums[last % 2]);
         }
     }
+}
+
+/// [`product`] with the help of other threads: `done` makes of each block of columns what belongs to its one of `to`.
+pub fn shared_product<T: Send>(
+    unit: Unit,
+    a: Left,
+    right: &Right,
+    to: Vec<T>,
+    done: impl Fn(usize, &mut Block, T) + Sync,
+) {
+    let least = to.len().div_ceil(4 * rayon::current_num_threads());
+    to.into_par_iter().with_min_len(least).enumerate().for_each(|(block, to)| {
+        let mut sums = Block::default();
+        multiply(unit, right.parts(), a.walk(), right.walk(block), &mut sums, false);
+        done(block, &mut sums, to);
+    });
 }
 
 #[cfg(test)]

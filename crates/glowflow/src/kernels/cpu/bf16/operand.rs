@@ -19,18 +19,28 @@ pub fn tiles(count: usize, parts: Parts) -> Tiles {
     Tiles(scratch::take(count * parts as usize * TILE / 2))
 }
 
+/// The memory of f32 as bf16.
+pub fn as_tiles(values: &[f32]) -> &[u16] {
+    // SAFETY: an f32 has the bytes of two u16, any bits are one, and its alignment is larger.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), 2 * values.len()) }
+}
+
+/// As [`as_tiles`].
+pub fn as_tiles_mut(values: &mut [f32]) -> &mut [u16] {
+    // SAFETY: as above, and any two u16 are an f32.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), 2 * values.len()) }
+}
+
 impl Deref for Tiles {
     type Target = [u16];
     fn deref(&self) -> &[u16] {
-        // SAFETY: an f32 has the bytes of two u16, any bits are one, and its alignment is larger.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), 2 * self.0.len()) }
+        as_tiles(&self.0)
     }
 }
 
 impl DerefMut for Tiles {
     fn deref_mut(&mut self) -> &mut [u16] {
-        // SAFETY: as above, and any two u16 are an f32.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), 2 * self.0.len()) }
+        as_tiles_mut(&mut self.0)
     }
 }
 

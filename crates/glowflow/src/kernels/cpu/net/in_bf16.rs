@@ -3,20 +3,22 @@
 //! 32 pixels at a time go through the whole net. For the weight gradients they leave their operands behind, turned,
 //! and a group of images later each block of a gradient takes up what the group has for it.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::super::Grid;
 use super::super::bf16::{
-    Block, Finish, Left, Parts, Right, SIDE, TILE, Tiles, Unit, Walk, finish, multiply, narrow, product, strips, tiles,
-    turn,
+    Block, Finish, Left, Parts, Right, SIDE, TILE, Tiles, Unit, Walk, as_tiles, as_tiles_mut, finish, multiply, narrow,
+    product, shared_product, strips, tiles, turn,
 };
-use super::super::blocks::{Blocks, Group};
+use super::super::blocks::Blocks;
 use super::super::isa::Isa;
 use super::super::matrix::Layout;
 use super::super::scratch::{self, Scratch};
 use super::super::taps::{self, Side, TAPS};
 use super::unfold::Unfold;
-use super::{NetGradients, NetWeights, Sizes, check_rows};
+use super::{Hidden, Input, NetGradients, NetWeights, Sizes, WORTH_SHARING};
 
 /// bf16 of a hidden layer in a group: its turned operands stay in the second cache.
 const GROUP: usize = 1 << 19;
@@ -29,8 +31,8 @@ pub struct Forward {
     /// Rows padded to whole blocks.
     b1: Vec<f32>,
     b2: Vec<f32>,
-    b3: Vec<f32>,
-    sizes: Sizes,
+    pub b3: Vec<f32>,
+    pub sizes: Sizes,
 }
 
 impl Forward {
@@ -70,12 +72,6 @@ impl Backward {
             w3: Right::pack_transposed(w.w3, TAPS * c_out, w.s3, parts),
         }
     }
-}
-
-/// The hidden activations of a batch as left operands, block after block.
-pub struct Hidden {
-    h1: Tiles,
-    h2: Tiles,
 }
 
 fn padding(columns: usize) -> usize {
@@ -130,7 +126,7 @@ impl Columns {
 }
 
 /// What one task works in.
-struct Local {
+pub struct Local {
     /// Padded rows of taps, in f32.
     taps: Scratch,
     left: Tiles,
@@ -142,97 +138,102 @@ impl Local {
     }
 
     /// The taps of these rows of x [.., channels] in f32, zeros beyond them.
-    fn gather(&mut self, isa: Isa, grid: Grid, rows: std::ops::Range<usize>, x: &[f32], channels: usize, side: Side) {
+    fn gather(&mut self, isa: Isa, grid: Grid, rows: Range<usize>, x: Input, channels: usize, side: Side) {
         let row = self.taps.len() / SIDE;
         let layout = Layout { row, ..Layout::plain(TAPS * channels, SIDE) };
         self.taps.fill(0.0);
-        taps::gather(isa, grid, rows, x, channels, side, &mut self.taps, layout);
+        taps::gather(isa, grid, rows, x.values, x.row, channels, side, &mut self.taps, layout);
     }
 }
 
-/// See [`super::forward`].
-pub fn forward(unit: Unit, grid: Grid, x: &[f32], w: &Forward, keep: bool) -> (Vec<f32>, Option<Hidden>) {
-    let Sizes { c_in, hidden, c_out } = w.sizes;
-    let (isa, parts) = (Isa::active(), w.w1.parts());
-    assert_eq!(x.len(), grid.rows() * c_in, "the input is [rows, {c_in}]");
-    check_rows(grid, w.b1.len() / (hidden + padding(hidden)));
-    check_rows(grid, w.b3.len() / c_out);
-    let (of_taps, of_hidden) = (Columns::new(TAPS * c_in, parts), Columns::new(hidden, parts));
-    let blocks = Blocks::of_height(grid, GROUP / parts as usize / hidden, SIDE);
-    let mut y = vec![0.0; grid.rows() * c_out];
-    let activations = || tiles(blocks.count() * of_hidden.left() / TILE / parts as usize, parts);
-    let mut kept = keep.then(|| Hidden { h1: activations(), h2: activations() });
-    if grid.rows() == 0 {
-        return (y, kept);
-    }
-    let products = Layout::padded_rows(TAPS * c_out, SIDE);
-    let mut z = scratch::take(blocks.group_rows().next_multiple_of(SIDE) * products.row);
-    let net = Net { unit, isa, grid, x, w, products };
-    for group in blocks.groups() {
-        let z = &mut z[..group.blocks.len() * products.block];
-        let z_blocks = z.par_chunks_mut(products.block).with_min_len(tasks_for(w.sizes));
-        let local = || Local::new(of_taps);
-        match &mut kept {
-            Some(kept) => {
-                let size = of_hidden.left();
-                let range = group.blocks.start * size..group.blocks.end * size;
-                let hidden = kept.h1[range.clone()].par_chunks_mut(size).zip(kept.h2[range].par_chunks_mut(size));
-                let work = z_blocks.zip(hidden).enumerate();
-                work.for_each_init(local, |local, (index, (z, (h1, h2)))| net.run(&group, index, local, h1, h2, z));
-            }
-            None => z_blocks.enumerate().for_each_init(
-                || (local(), of_hidden.tiles(), of_hidden.tiles()),
-                |(local, h1, h2), (index, z)| net.run(&group, index, local, h1, h2, z),
-            ),
-        }
-        let y = &mut y[group.rows.start * c_out..group.rows.end * c_out];
-        taps::scatter_group(isa, grid, &group, z, products, Some(&w.b3), c_out, Side::Forward, y);
-    }
-    (y, kept)
+/// How the rows of a batch are cut.
+pub fn blocks(grid: Grid) -> Blocks {
+    Blocks::of_height(grid, SIDE)
 }
 
-/// The forward pass of a batch.
-struct Net<'a> {
-    unit: Unit,
-    isa: Isa,
-    grid: Grid,
-    x: &'a [f32],
-    w: &'a Forward,
-    products: Layout,
-}
+impl Forward {
+    /// Rows of the first and the last bias.
+    pub fn bias_rows(&self) -> [usize; 2] {
+        let Sizes { hidden, c_out, .. } = self.sizes;
+        [self.b1.len() / (hidden + padding(hidden)), self.b3.len() / c_out]
+    }
 
-impl Net<'_> {
-    /// Block `index` of a group: `h1` and `h2` become its hidden activations, `z` the products of its last convolution.
-    fn run(&self, group: &Group, index: usize, local: &mut Local, h1: &mut [u16], h2: &mut [u16], z: &mut [f32]) {
-        let (w, unit) = (self.w, self.unit);
-        let Sizes { c_in, hidden, .. } = w.sizes;
-        let parts = w.w1.parts();
-        let rows = group.block(index, SIDE);
-        let first = rows.start;
-        local.gather(self.isa, self.grid, rows, self.x, c_in, Side::Forward);
+    /// What a task works in.
+    pub fn local(&self) -> Local {
+        Local::new(Columns::new(TAPS * self.sizes.c_in, self.w1.parts()))
+    }
+
+    /// f32 that hold a left operand of a hidden layer.
+    pub fn hidden_of_block(&self) -> usize {
+        Columns::new(self.sizes.hidden, self.w1.parts()).left() / 2
+    }
+
+    /// Rows `rows` of x, at most 32: `h1` and `h2` become their hidden activations, `z` the products of the last
+    /// convolution, in rows as `products` says.
+    #[allow(clippy::too_many_arguments, reason = "as many as a block has operands")]
+    pub fn block(
+        &self,
+        unit: Unit,
+        isa: Isa,
+        grid: Grid,
+        x: Input,
+        rows: Range<usize>,
+        local: &mut Local,
+        h1: &mut [f32],
+        h2: &mut [f32],
+        z: &mut [f32],
+        products: Layout,
+        shared: bool,
+    ) {
+        let Sizes { c_in, hidden, .. } = self.sizes;
+        let parts = self.w1.parts();
+        let (first, count) = (rows.start, rows.len());
+        local.gather(isa, grid, rows, x, c_in, Side::Forward);
         narrow(parts, &local.taps, TAPS * c_in, Some(&mut local.left), None);
         let columns = hidden + padding(hidden);
-        let layer = |a: Left, w: &Right, map: &[f32], first: usize, h: &mut [u16]| {
-            let mut strips = strips(parts, h);
-            product(unit, a, w, |column, sums| {
-                let strip = strips.next().expect("a tile for each block");
+        let hidden_layer = |a: Left, w: &Right, map: &[f32], first: usize, h: &mut [u16]| {
+            layer(unit, a.of_rows(count), w, shared, strips(parts, h), |column, sums, strip| {
                 finish(parts, sums, Finish::BiasRelu { map, columns, first }, column, strip, None);
             });
         };
-        layer(Left::new(&local.left, TAPS * c_in, parts), &w.w1, &w.b1, first, h1);
-        layer(Left::new(h1, hidden, parts), &w.w2, &w.b2, 0, h2);
-        store(unit, Left::new(h2, hidden, parts), &w.w3, z, self.products);
+        let (h1, h2) = (as_tiles_mut(h1), as_tiles_mut(h2));
+        hidden_layer(Left::new(&local.left, TAPS * c_in, parts), &self.w1, &self.b1, first, h1);
+        hidden_layer(Left::new(h1, hidden, parts), &self.w2, &self.b2, 0, h2);
+        store(unit, Left::new(h2, hidden, parts).of_rows(count), &self.w3, z, products, shared);
     }
 }
 
+/// The product of 32 rows with w: `done` makes of each block of columns what belongs to its one of `to`.
+fn layer<T: Send>(
+    unit: Unit,
+    a: Left,
+    w: &Right,
+    shared: bool,
+    mut to: impl Iterator<Item = T>,
+    done: impl Fn(usize, &mut Block, T) + Sync,
+) {
+    if shared {
+        return shared_product(unit, a, w, to.collect(), done);
+    }
+    product(unit, a, w, |column, sums| done(column, sums, to.next().expect("one for each block")));
+}
+
 /// Writes the product's columns to rows of `out`.
-fn store(unit: Unit, a: Left, w: &Right, out: &mut [f32], layout: Layout) {
-    product(unit, a, w, |column, sums| {
+fn store(unit: Unit, a: Left, w: &Right, out: &mut [f32], layout: Layout, shared: bool) {
+    let mut write = |column: usize, sums: &Block| {
         let width = SIDE.min(layout.columns - column * SIDE);
         for (out, sums) in out.chunks_exact_mut(layout.row).zip(sums.0.chunks_exact(SIDE)) {
             out[column * SIDE..][..width].copy_from_slice(&sums[..width]);
         }
-    });
+    };
+    if !shared {
+        return product(unit, a, w, |column, sums| write(column, sums));
+    }
+    // Threads cannot write to the same rows.
+    let mut blocks = scratch::take(w.blocks() * SIDE * SIDE);
+    let blocks = Block::slice(&mut blocks);
+    shared_product(unit, a, w, blocks.iter_mut().collect(), |_, sums, to| *to = *sums);
+    blocks.iter().enumerate().for_each(|(column, sums)| write(column, sums));
 }
 
 /// What the pixels of a group leave for the weight gradients, block after block.
@@ -262,9 +263,11 @@ pub fn backward(
     let of_taps = Columns::new(TAPS * c_in, parts);
     let of_hidden = Columns::new(width, parts);
     let of_products = Columns::new(TAPS * c_out, parts);
-    let blocks = Blocks::of_height(grid, GROUP / parts as usize / width, SIDE);
-    assert_eq!(hidden.h1.len(), blocks.count() * of_hidden.left(), "hidden activations of these sizes");
-    let in_group = blocks.group_rows().div_ceil(SIDE);
+    let blocks = blocks(grid);
+    let [hidden1, hidden2] = [&hidden.h1, &hidden.h2].map(|values| as_tiles(values));
+    assert_eq!(hidden1.len(), blocks.count(grid.rows()) * of_hidden.left(), "hidden activations of these sizes");
+    let groups: Vec<_> = blocks.groups(grid.rows(), GROUP / parts as usize / width).collect();
+    let in_group = groups.first().map_or(0, |group| group.blocks.len());
     let mut operands = Operands {
         taps: of_taps.turned_tiles(in_group),
         h1: of_hidden.turned_tiles(in_group),
@@ -285,8 +288,9 @@ pub fn backward(
     let mut b1 = BiasSums::new(width, w.b1.len() / width);
     let mut dx = vec![0.0; x.len()];
 
-    for group in blocks.groups() {
+    for group in groups {
         let count = group.blocks.len();
+        let shared = count < rayon::current_num_threads();
         let size = of_hidden.left();
         let kept = group.blocks.start * size..group.blocks.end * size;
         let Operands { taps, h1, h2, dh1, dh2, dz } = &mut operands;
@@ -299,35 +303,34 @@ pub fn backward(
             .zip(dz[..count * of_products.turned()].par_chunks_mut(of_products.turned()))
             .zip(dtaps[..count * taps_layout.block].par_chunks_mut(taps_layout.block))
             .zip(column_sums.par_chunks_mut(of_sums))
-            .zip(hidden.h1[kept.clone()].par_chunks(size).zip(hidden.h2[kept].par_chunks(size)));
+            .zip(hidden1[kept.clone()].par_chunks(size).zip(hidden2[kept].par_chunks(size)));
         let locals = || (Local::new(of_taps), Local::new(of_products), of_hidden.tiles(), of_hidden.tiles());
-        work.with_min_len(tasks_for(w.sizes)).enumerate().for_each_init(
+        let least = WORTH_SHARING / (w.sizes.multiplications() * SIDE) + 1;
+        work.with_min_len(least).enumerate().for_each_init(
             locals,
             |(of_x, of_dy, dh2_left, dh1_left),
              (index, ((((((((taps, h1), h2), dh1), dh2), dz), dtaps), sums), kept))| {
                 let rows = group.block(index, SIDE);
                 let (kept1, kept2) = (Left::new(kept.0, width, parts), Left::new(kept.1, width, parts));
-                of_x.gather(isa, grid, rows.clone(), x, c_in, Side::Forward);
+                of_x.gather(isa, grid, rows.clone(), Input { values: x, row: c_in }, c_in, Side::Forward);
                 narrow(parts, &of_x.taps, TAPS * c_in, Some(&mut of_x.left), None);
                 turn(parts, Left::new(&of_x.left, TAPS * c_in, parts), taps);
                 turn(parts, kept1, h1);
                 turn(parts, kept2, h2);
-                of_dy.gather(isa, grid, rows, dy, c_out, Side::Backward);
+                of_dy.gather(isa, grid, rows, Input { values: dy, row: c_out }, c_out, Side::Backward);
                 narrow(parts, &of_dy.taps, TAPS * c_out, Some(&mut of_dy.left), Some(dz));
-                let layer = |a: Left, w: &Right, by: Left, left: &mut [u16], pairs: &mut [u16], sums: &mut [f32]| {
-                    let mut strips = strips(parts, left);
-                    let mut pairs = pairs.chunks_exact_mut(2 * parts as usize * TILE);
+                let gated = |a: Left, w: &Right, by: Left, left: &mut [u16], pairs: &mut [u16], sums: &mut [f32]| {
+                    let pairs = pairs.chunks_exact_mut(2 * parts as usize * TILE);
                     let (sums, _) = sums.as_chunks_mut();
-                    product(unit, a, w, |column, block| {
-                        let strip = strips.next().expect("a tile for each block");
-                        let gate = Finish::Gate { by, columns: &mut sums[column] };
-                        finish(parts, block, gate, column, strip, pairs.next());
+                    let to = strips(parts, left).zip(pairs).zip(sums);
+                    layer(unit, a, w, shared, to, |column, block, ((strip, pairs), columns)| {
+                        finish(parts, block, Finish::Gate { by, columns }, column, strip, Some(pairs));
                     });
                 };
                 let (sums1, sums2) = sums.split_at_mut(of_sums / 2);
-                layer(Left::new(&of_dy.left, TAPS * c_out, parts), &packed.w3, kept2, dh2_left, dh2, sums2);
-                layer(Left::new(dh2_left, width, parts), &packed.w2, kept1, dh1_left, dh1, sums1);
-                store(unit, Left::new(dh1_left, width, parts), &packed.w1, dtaps, taps_layout);
+                gated(Left::new(&of_dy.left, TAPS * c_out, parts), &packed.w3, kept2, dh2_left, dh2, sums2);
+                gated(Left::new(dh2_left, width, parts), &packed.w2, kept1, dh1_left, dh1, sums1);
+                store(unit, Left::new(dh1_left, width, parts), &packed.w1, dtaps, taps_layout, shared);
             },
         );
         let depth = Depth { unit, isa, count, first: group.rows.start == 0, last: group.rows.end == grid.rows() };
@@ -447,10 +450,4 @@ impl BiasSums {
     fn finish(self) -> Vec<f32> {
         self.sums.into_iter().map(|sum| sum as f32).collect()
     }
-}
-
-/// Blocks of pixels that make a task worth handing to another thread.
-fn tasks_for(w: Sizes) -> usize {
-    let of_a_row = w.hidden * (TAPS * (w.c_in + w.c_out) + w.hidden);
-    (1 << 23) / (of_a_row * SIDE) + 1
 }

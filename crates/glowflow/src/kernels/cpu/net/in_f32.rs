@@ -1,5 +1,7 @@
 //! [The net](super) in f32.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::super::Grid;
@@ -11,7 +13,7 @@ use super::super::product::{Finish, product};
 use super::super::scratch::{self, Scratch};
 use super::super::taps::{self, Side, TAPS};
 use super::unfold::{self, Unfold};
-use super::{NetGradients, NetWeights, Sizes, check_rows};
+use super::{Hidden, Input, NetGradients, NetWeights, Sizes, WORTH_SHARING};
 
 /// Weights packed for [`forward`].
 pub struct Forward {
@@ -20,8 +22,8 @@ pub struct Forward {
     w3: Weights,
     b1: Vec<f32>,
     b2: Vec<f32>,
-    b3: Vec<f32>,
-    sizes: Sizes,
+    pub b3: Vec<f32>,
+    pub sizes: Sizes,
 }
 
 impl Forward {
@@ -59,90 +61,68 @@ impl Backward {
     }
 }
 
-/// The hidden activations of a batch, for [`backward`].
-pub struct Hidden {
-    h1: Scratch,
-    h2: Scratch,
+/// f32 that a group of images holds at once, so that the weight gradients find near what the other gradients left.
+const GROUP: usize = 1 << 21;
+/// Blocks of the batch, at least: enough for the threads of most machines.
+const LEAST: usize = 4;
+
+/// How the rows of a batch in training are cut.
+pub fn blocks(grid: Grid) -> Blocks {
+    Blocks::new(grid, LEAST)
 }
 
-/// f32 that a group of images holds at once: about a core's second cache, so that the weight gradients find what the
-/// other gradients left.
-const GROUP: usize = 1 << 19;
+/// Where the values of a block lie.
+pub struct Layouts {
+    pub taps: Layout,
+    pub hidden: Layout,
+    pub products: Layout,
+}
 
-impl Sizes {
-    fn blocks(&self, grid: Grid) -> Blocks {
-        Blocks::new(grid, 2 * self.hidden + TAPS * (2 * self.c_in + self.c_out), GROUP)
-    }
-
-    fn layouts(&self, height: usize) -> Layouts {
+impl Layouts {
+    /// Of blocks of `height` rows.
+    pub fn new(sizes: Sizes, height: usize) -> Self {
         Layouts {
-            taps: Layout::padded_rows(TAPS * self.c_in, height),
-            hidden: Layout::panels(self.hidden, height),
-            products: Layout::padded_rows(TAPS * self.c_out, height),
+            taps: Layout::padded_rows(TAPS * sizes.c_in, height),
+            hidden: Layout::panels(sizes.hidden, height),
+            products: Layout::padded_rows(TAPS * sizes.c_out, height),
         }
     }
 }
 
-struct Layouts {
-    taps: Layout,
-    hidden: Layout,
-    products: Layout,
-}
-
-/// See [`super::forward`].
-pub fn forward(grid: Grid, x: &[f32], w: &Forward, keep: bool) -> (Vec<f32>, Option<Hidden>) {
-    let Sizes { c_in, hidden: width, c_out } = w.sizes;
-    assert_eq!(x.len(), grid.rows() * c_in, "the input is [rows, {c_in}]");
-    check_rows(grid, w.b1.len() / width);
-    check_rows(grid, w.b3.len() / c_out);
-    let isa = Isa::active();
-    let mut y = vec![0.0; grid.rows() * c_out];
-    let sizes = w.sizes;
-    let blocks = sizes.blocks(grid);
-    let layouts = sizes.layouts(blocks.height);
-    let activations = || scratch::take(blocks.count() * layouts.hidden.block);
-    let mut keep = keep.then(|| Hidden { h1: activations(), h2: activations() });
-    if grid.rows() == 0 {
-        return (y, keep);
+impl Forward {
+    /// Rows of the first and the last bias.
+    pub fn bias_rows(&self) -> [usize; 2] {
+        [self.b1.len() / self.sizes.hidden, self.b3.len() / self.sizes.c_out]
     }
-    let mut z = layouts.products.take(blocks.group_rows());
 
-    for group in blocks.groups() {
-        let spread = group.blocks.len() < rayon::current_num_threads();
-        let block = |index: usize, z: &mut [f32], h1: &mut [f32], h2: &mut [f32]| {
-            let rows = group.block(index, blocks.height);
-            let count = rows.len();
-            let mut taps = layouts.taps.take(count);
-            taps::gather(isa, grid, rows.clone(), x, c_in, Side::Forward, &mut taps, layouts.taps);
-            let taps = Matrix::new(&taps, layouts.taps, count);
-            let bias = Finish::Bias { map: &w.b1, first: rows.start, relu: true };
-            product(isa, taps, w.w1.matrix(), h1, layouts.hidden, bias, spread);
-            let h1 = Matrix::new(h1, layouts.hidden, count);
-            let bias = Finish::Bias { map: &w.b2, first: 0, relu: true };
-            product(isa, h1, w.w2.matrix(), h2, layouts.hidden, bias, spread);
-            let h2 = Matrix::new(h2, layouts.hidden, count);
-            product(isa, h2, w.w3.matrix(), z, layouts.products, Finish::Store, spread);
-        };
-        let z = &mut z[..group.blocks.len() * layouts.products.block];
-        let least = if spread { usize::MAX } else { tasks_for(sizes, blocks.height) };
-        let z_blocks = z.par_chunks_mut(layouts.products.block).with_min_len(least);
-        let size = layouts.hidden.block;
-        match &mut keep {
-            Some(hidden) => {
-                let kept = group.blocks.start * size..group.blocks.end * size;
-                let h1 = hidden.h1[kept.clone()].par_chunks_mut(size);
-                let h2 = hidden.h2[kept].par_chunks_mut(size);
-                z_blocks.zip(h1).zip(h2).enumerate().for_each(|(index, ((z, h1), h2))| block(index, z, h1, h2));
-            }
-            None => z_blocks.enumerate().for_each(|(index, z)| {
-                let (mut h1, mut h2) = (scratch::take(size), scratch::take(size));
-                block(index, z, &mut h1, &mut h2);
-            }),
-        }
-        let y = &mut y[group.rows.start * c_out..group.rows.end * c_out];
-        taps::scatter_group(isa, grid, &group, z, layouts.products, Some(&w.b3), c_out, Side::Forward, y);
+    /// Rows `rows` of x: `h1` and `h2` become their hidden activations, `z` the products of the last convolution, in rows
+    /// as `products` says. `spread` lets other threads help.
+    #[allow(clippy::too_many_arguments, reason = "as many as a block has operands")]
+    pub fn block(
+        &self,
+        isa: Isa,
+        grid: Grid,
+        x: Input,
+        rows: Range<usize>,
+        taps: &mut Scratch,
+        h1: &mut [f32],
+        h2: &mut [f32],
+        z: &mut [f32],
+        products: Layout,
+        spread: bool,
+    ) {
+        let layouts = Layouts::new(self.sizes, products.height);
+        let (first, count) = (rows.start, rows.len());
+        taps::gather(isa, grid, rows, x.values, x.row, self.sizes.c_in, Side::Forward, taps, layouts.taps);
+        let taps = Matrix::new(taps, layouts.taps, count);
+        let bias = Finish::Bias { map: &self.b1, first, relu: true };
+        product(isa, taps, self.w1.matrix(), h1, layouts.hidden, bias, spread);
+        let h1 = Matrix::new(h1, layouts.hidden, count);
+        let bias = Finish::Bias { map: &self.b2, first: 0, relu: true };
+        product(isa, h1, self.w2.matrix(), h2, layouts.hidden, bias, spread);
+        let h2 = Matrix::new(h2, layouts.hidden, count);
+        product(isa, h2, self.w3.matrix(), z, products, Finish::Store, spread);
     }
-    (y, keep)
 }
 
 /// See [`super::backward`]; `b3` is the gradient of its bias.
@@ -165,10 +145,12 @@ pub fn backward(
         sums.iter_mut().for_each(|sums| sums.fill(0.0));
     }
     let [dw1, dw2, dw3] = &mut sums;
-    let blocks = sizes.blocks(grid);
-    let layouts = sizes.layouts(blocks.height);
-    assert_eq!(hidden.h1.len(), blocks.count() * layouts.hidden.block, "hidden activations of these sizes");
-    let rows = blocks.group_rows();
+    let blocks = blocks(grid);
+    let layouts = Layouts::new(sizes, blocks.height);
+    assert_eq!(hidden.h1.len(), blocks.count(grid.rows()) * layouts.hidden.block, "hidden activations of these sizes");
+    let most = GROUP / (2 * width + TAPS * (2 * c_in + c_out));
+    let groups: Vec<_> = blocks.groups(grid.rows(), most).collect();
+    let rows = groups.first().map_or(0, |group| group.blocks.len() * blocks.height);
     let mut taps = layouts.taps.take(rows);
     let mut dtaps = layouts.taps.take(rows);
     let mut dh1 = layouts.hidden.take(rows);
@@ -177,10 +159,10 @@ pub fn backward(
     let mut b1 = PanelSums::new(width, w.b1.len() / width);
     let mut b2 = PanelSums::new(width, 1);
 
-    for group in blocks.groups() {
+    for group in groups {
         let count = group.blocks.len();
         let spread = count < rayon::current_num_threads();
-        let least = if spread { usize::MAX } else { tasks_for(sizes, blocks.height) };
+        let least = if spread { usize::MAX } else { WORTH_SHARING / (sizes.multiplications() * blocks.height) + 1 };
         let kept = group.blocks.start * layouts.hidden.block..group.blocks.end * layouts.hidden.block;
         let (h1, h2) = (&hidden.h1[kept.clone()], &hidden.h2[kept]);
         let taps_blocks = taps[..count * layouts.taps.block].par_chunks_mut(layouts.taps.block);
@@ -193,8 +175,8 @@ pub fn backward(
         work.with_min_len(least).enumerate().for_each(|(index, (((taps, dtaps), (dh1, dh2)), (dz, (h1, h2))))| {
             let rows = group.block(index, blocks.height);
             let count = rows.len();
-            taps::gather(isa, grid, rows.clone(), x, c_in, Side::Forward, taps, layouts.taps);
-            taps::gather(isa, grid, rows, dy, c_out, Side::Backward, dz, layouts.products);
+            taps::gather(isa, grid, rows.clone(), x, c_in, c_in, Side::Forward, taps, layouts.taps);
+            taps::gather(isa, grid, rows, dy, c_out, c_out, Side::Backward, dz, layouts.products);
             let gate = Finish::Gate(Matrix::new(h2, layouts.hidden, count));
             let dz = Matrix::new(dz, layouts.products, count);
             product(isa, dz, packed.w3.matrix(), dh2, layouts.hidden, gate, spread);
@@ -235,12 +217,6 @@ pub fn backward(
         middle: of(dw2, w.w2, width, w.s2, b2.finish()),
         last: of(dw3, w.w3, TAPS * c_out, w.s3, b3),
     }
-}
-
-/// Blocks that make a task worth handing to another thread.
-fn tasks_for(w: Sizes, height: usize) -> usize {
-    let of_a_row = w.hidden * (TAPS * (w.c_in + w.c_out) + w.hidden);
-    (1 << 19) / (of_a_row * height) + 1
 }
 
 /// Sums of the columns of activations in panels, apart for each row of a bias map.
