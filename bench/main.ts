@@ -25,7 +25,10 @@ const program = new Command('bench')
   .option('--pairs <n>', 'turns of each of the two', Number, 5)
   .option('--seconds <n>', 'length of a turn', Number, 3)
   .option('--out <file>', 'writes the JSON lines there as well')
-  .option('--sweep <folder>', 'instead, what glowflow costs against K, width, image size, batch and threads: plots there')
+  .option(
+    '--sweep <folder>',
+    'instead, what glowflow costs against K, width, image size, batch and threads: plots there',
+  )
   .parse()
 const options = program.opts()
 const say = (line: string): void => void process.stderr.write(`${line}\n`)

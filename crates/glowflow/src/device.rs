@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use burn::tensor::wgpu::{WgpuBackend, wgpu};
 use burn::tensor::{Device as BurnDevice, DeviceKind};
@@ -189,7 +190,7 @@ fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
 }
 
 /// Runs a job while the pool's other threads wait for its work awake: a step has thousands of pieces, and waking a thread
-/// for each of them takes longer than many of the pieces.
+/// for each of them takes longer than many of the pieces do.
 fn attended(job: Job) {
     let done = AtomicBool::new(false);
     let this = rayon::current_thread_index();
@@ -204,18 +205,22 @@ fn attended(job: Job) {
     });
 }
 
-/// Works on what other threads share until `done`.
+/// Works on what other threads share until `done`, or until there has been nothing for a while.
+///
+/// It must give up: rayon may run it in the middle of a piece of the job, which the job then waits for.
 fn wait_awake(done: &AtomicBool) {
     /// Looks for work before other threads of the machine come first.
     const EAGER: u32 = 1000;
-    let mut idle = 0;
+    const PATIENCE: Duration = Duration::from_millis(2);
+    let (mut idle, mut since) = (0, None);
     while !done.load(Ordering::Acquire) {
         match rayon::yield_now() {
-            Some(rayon::Yield::Executed) => idle = 0,
+            Some(rayon::Yield::Executed) => (idle, since) = (0, None),
             _ if idle < EAGER => {
                 idle += 1;
                 std::hint::spin_loop();
             }
+            _ if since.get_or_insert_with(Instant::now).elapsed() > PATIENCE => return,
             _ => thread::yield_now(),
         }
     }
@@ -302,6 +307,13 @@ mod tests {
         let error = Device::open("gpu:99").unwrap_err();
         assert_eq!(error.code(), "ERR_GLOW_DEVICE_UNAVAILABLE");
         assert!(error.to_string().contains("gpu:99") && error.to_string().contains("cpu"), "{error}");
+    }
+
+    #[test]
+    fn nobody_waits_awake_for_a_job_that_waits_for_them() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        // As where the wait has come between the halves of a piece of the job, which ends after them.
+        pool.install(|| rayon::join(|| wait_awake(&AtomicBool::new(false)), || wait_awake(&AtomicBool::new(false))));
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Precision {
     pub fn of_cpu() -> Vec<Precision> {
         let units = Unit::available();
         let mut all = vec![Precision::F32];
-        if units.contains(&Unit::Amx) {
+        if Unit::asked().is_some() || units.contains(&Unit::Amx) {
             all.extend([Precision::Bf16x3, Precision::Bf16]);
         } else if units.contains(&Unit::Dot) && Unit::dot_is_fast() {
             all.push(Precision::Bf16);

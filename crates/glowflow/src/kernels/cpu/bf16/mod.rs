@@ -77,9 +77,23 @@ impl Unit {
         false
     }
 
+    /// The one that `GLOWFLOW_UNIT` asks for, `dot` or `amx`, where this machine has it: for tests, which then get every
+    /// precision, fast or not.
+    pub fn asked() -> Option<Unit> {
+        static ASKED: OnceLock<Option<Unit>> = OnceLock::new();
+        let of_name = |name: String| match name.as_str() {
+            "dot" => Some(Unit::Dot),
+            "amx" => Some(Unit::Amx),
+            _ => None,
+        };
+        let find =
+            || std::env::var("GLOWFLOW_UNIT").ok().and_then(of_name).filter(|unit| Unit::available().contains(unit));
+        *ASKED.get_or_init(find)
+    }
+
     /// The one that a kernel called on this thread uses.
     pub fn active() -> Option<Unit> {
-        FORCED.get().or_else(|| Unit::available().last().copied())
+        FORCED.get().or_else(Unit::asked).or_else(|| Unit::available().last().copied())
     }
 
     /// Runs `body` with every kernel that it calls on this thread using `unit`: for tests.
