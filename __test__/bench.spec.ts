@@ -3,7 +3,7 @@ import test from 'ava'
 import { multiplications, trainingOperations } from '../bench/arithmetic.ts'
 import { measurements, verdict } from '../bench/measurements.ts'
 import { compared, median } from '../bench/pairs.ts'
-import { memoryResult, resultOf, row } from '../bench/report.ts'
+import { limitResult, memoryResult, resultOf, row } from '../bench/report.ts'
 
 test('a median is the middle, or between the two middles', (t) => {
   t.is(median([3, 1, 2]), 2)
@@ -39,6 +39,7 @@ test('results say how many times as fast, or what part of the time or memory', (
   t.like(fast, { ratio: 2, value: 2 * speed.ours.batch, unit: 'images/s', verdict: 'goal', range: [2, 2] })
   t.like(resultOf(time, found, undefined), { ratio: 0.5, value: 500, unit: 'ms', peerValue: 1000, bounds: undefined })
   t.like(memoryResult(time, 1e9, 4e9, [0.45, 0.35]), { ratio: 0.25, value: 1, unit: 'GB', verdict: 'goal' })
+  t.like(limitResult('a step', 6e9, [8, 5], ['slow']), { ratio: 0.75, value: 6, verdict: 'floor', notes: ['slow'] })
   t.regex(row(fast), /^train .*: 2\.00 \(2\.00 to 2\.00\), .* images\/s, floor 1\.2, goal 1\.5: goal$/)
 })
 

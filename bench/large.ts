@@ -1,4 +1,4 @@
-/** One step of the 256x256 model of the paper, K=32, L=6, additive, 5 bits, at batch 1: a line of JSON. */
+/** One step of the 256x256 model of the paper, K=32, L=6, additive, 5 bits, at batch 1, activations rebuilt: a line of JSON. */
 
 import { readFileSync } from 'node:fs'
 
@@ -21,6 +21,7 @@ const run = model.train(imagesInMemory({ data, count, height: size, width: size,
   steps: 3,
   batchSize: 1,
   initImages: 1,
+  activations: 'constant',
 })
 const ends: number[] = []
 for await (const event of run) if (event.type === 'step-end') ends.push(performance.now())

@@ -1,10 +1,11 @@
 //! The CPU's kernels at the sizes of Glow on images of 32x32x3. `cargo bench --workspace --bench kernels`
 
+use burn::tensor::{Device, Tensor, TensorData};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use glowflow::Precision;
-use glowflow::kernels::cpu::Grid;
 use glowflow::kernels::cpu::net::{self, NetWeights, Sizes};
+use glowflow::kernels::cpu::{Grid, pixel};
 
 fn main() {
     divan::main();
@@ -88,6 +89,29 @@ impl Net {
     fn multiplications(&self, grid: Grid) -> ItemsCount {
         ItemsCount::new(grid.rows() * (self.w1.len() + self.w2.len() + self.w3.len()))
     }
+}
+
+/// Rows, depth and columns of the products of the first scale's nets, and of a few pixels.
+const PRODUCTS: [(usize, usize, usize); 4] = [(4096, 54, 512), (4096, 512, 512), (4096, 512, 108), (64, 512, 512)];
+
+/// As the nets multiply in f32; weights are packed in each call.
+#[divan::bench(args = PRODUCTS)]
+fn product(bencher: Bencher, (rows, depth, columns): (usize, usize, usize)) {
+    let (x, w, b) = (values(rows * depth, 1.0), values(depth * columns, 0.1), values(columns, 1.0));
+    let work = ItemsCount::new(rows * depth * columns);
+    bencher.counter(work).bench(|| pixel::forward(&x, &w, &b, depth, columns));
+}
+
+/// The same, without a bias, by the `gemm` crate, which multiplies burn's tensors on CPUs.
+#[divan::bench(args = PRODUCTS)]
+fn product_of_gemm(bencher: Bencher, (rows, depth, columns): (usize, usize, usize)) {
+    let device = Device::flex();
+    let tensor = |rows, columns| -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values(rows * columns, 1.0), [rows, columns]), &device)
+    };
+    let (x, w) = (tensor(rows, depth), tensor(depth, columns));
+    let work = ItemsCount::new(rows * depth * columns);
+    bencher.counter(work).bench(|| x.clone().matmul(w.clone()));
 }
 
 #[divan::bench(args = cases())]

@@ -17,8 +17,9 @@ use super::super::isa::Isa;
 use super::super::matrix::Layout;
 use super::super::scratch::{self, Scratch};
 use super::super::taps::{self, Side, TAPS};
+use super::run::WORTH_SHARING;
 use super::unfold::Unfold;
-use super::{Hidden, Input, NetGradients, NetWeights, Sizes, WORTH_SHARING};
+use super::{Hidden, Input, NetGradients, NetWeights, Sizes};
 
 /// bf16 of a hidden layer in a group: its turned operands stay in the second cache.
 const GROUP: usize = 1 << 19;

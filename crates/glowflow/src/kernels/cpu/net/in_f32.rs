@@ -12,8 +12,9 @@ use super::super::matrix::{Layout, Matrix, PANEL, Weights};
 use super::super::product::{Finish, product};
 use super::super::scratch::{self, Scratch};
 use super::super::taps::{self, Side, TAPS};
+use super::run::WORTH_SHARING;
 use super::unfold::{self, Unfold};
-use super::{Hidden, Input, NetGradients, NetWeights, Sizes, WORTH_SHARING};
+use super::{Hidden, Input, NetGradients, NetWeights, Sizes};
 
 /// Weights packed for [`forward`].
 pub struct Forward {
