@@ -11,12 +11,12 @@ const LATE = 150
 test.serial('the event loop turns while a model trains and writes, and while calls are served', async (t) => {
   const dir = await folder(t)
   const images = slopes(256, { height: 32, width: 32, channels: 3 })
-  const model = await createGlow({ imageSize: 32, levels: 3, depth: 8, hidden: 128, device: 'cpu', seed: 1 })
+  const model = await createGlow({ imageSize: 32, levels: 3, depth: 8, hidden: 256, device: 'cpu', seed: 1 })
   const delay = monitorEventLoopDelay({ resolution: 5 })
   delay.enable()
   const run = model.train(imagesInMemory(images), {
     steps: 6,
-    batchSize: 16,
+    batchSize: 64,
     initImages: 32,
     checkpoint: { folder: `${dir}/checkpoints`, every: 2 },
     sample: { folder: `${dir}/samples`, every: 3, count: 4 },
