@@ -109,9 +109,10 @@ test('figure3 makes table and plots, and keeps what is done through a kill', asy
   t.is(new Set(table.runs.map(({ bitsPerDim }: { bitsPerDim: number }) => bitsPerDim)).size, 12)
   const first = table.runs.find(({ seed }: { seed: number }) => seed === 0)
   t.is(first.curve.at(-1).bitsPerDim, first.bitsPerDim)
+  // Times are those of a busy machine: how large they are says nothing.
   t.regex(
     await readFile(join(dir, 'figure', 'table.md'), 'utf8'),
-    /^\| affine \| 1x1 conv \| [\d,]+ \| \d\.\d{4} ± \d\.\d{4} \| [\d.]+ \| \d\.\d{3} ± \d\.\d{3} \|$/m,
+    /^\| affine \| 1x1 conv \| [\d,]+ \| \d\.\d{4} ± \d\.\d{4} \| [\d.]+ \| \d+\.\d{3} ± \d+\.\d{3} \|$/m,
   )
   for (const coupling of ['additive', 'affine']) {
     // oxlint-disable-next-line no-await-in-loop
