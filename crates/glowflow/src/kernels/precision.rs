@@ -23,7 +23,7 @@ impl Precision {
     /// Every one, whatever a device has.
     pub const ALL: [Precision; 3] = [Precision::F32, Precision::Bf16x3, Precision::Bf16];
 
-    /// What this processor computes in, and faster than in f32.
+    /// What this processor computes in, and faster than in f32; with `GLOWFLOW_UNIT` everything that its unit can.
     pub fn of_cpu() -> Vec<Precision> {
         let units = Unit::available();
         let mut all = vec![Precision::F32];
