@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use glowflow::RunData;
 use napi::Env;
-use napi::bindgen_prelude::{Float32Array, Float32ArraySlice, Float64ArraySlice, Function, PromiseRaw};
+use napi::bindgen_prelude::{Float32Array, Float32ArraySlice, Float64ArraySlice, Function, PromiseRaw, ToNapiValue};
 use napi_derive::napi;
 
 use crate::data::Dataset;
@@ -15,7 +15,7 @@ use crate::error::to_napi;
 use crate::images::{ByteImages, FloatPixels, Noise, Pixels};
 use crate::latents::{LatentRows, LatentScale, Latents, interpolation_path};
 use crate::options::{model_config, over_default};
-use crate::task::{Call, spawn};
+use crate::task::{Call, spawn, spawn_on};
 use crate::training::{Checkpoint, Run};
 
 /// A model with new weights. `config`: an engine `ModelConfig` as JSON, defaults left out. Refused where it cannot be run in
@@ -145,9 +145,9 @@ impl Model {
         noise: Noise,
         call: &Call,
     ) -> napi::Result<PromiseRaw<'env, Latents<'env>>> {
-        let (model, call) = (self.inner.clone(), call.inner.clone());
         let (images, noise) = (copied(images.copy())?, copied(noise.copy())?);
-        spawn(env, move || model.encode(&images, &noise, &call), Latents::new)
+        let count = images.count();
+        self.spawn(env, count, call, move |model, call| model.encode(&images, &noise, call), Latents::new)
     }
 
     /// Latents to images.
@@ -158,8 +158,8 @@ impl Model {
         latents: LatentRows,
         call: &Call,
     ) -> napi::Result<PromiseRaw<'env, ByteImages<'env>>> {
-        let (model, call, latents) = (self.inner.clone(), call.inner.clone(), latents.copy());
-        spawn(env, move || model.decode(&latents, &call), ByteImages::new)
+        let latents = latents.copy();
+        self.spawn(env, latents.count, call, move |model, call| model.decode(&latents, call), ByteImages::new)
     }
 
     /// Latents to continuous pixel values.
@@ -170,8 +170,8 @@ impl Model {
         latents: LatentRows,
         call: &Call,
     ) -> napi::Result<PromiseRaw<'env, FloatPixels<'env>>> {
-        let (model, call, latents) = (self.inner.clone(), call.inner.clone(), latents.copy());
-        spawn(env, move || model.decode_float(&latents, &call), FloatPixels::new)
+        let latents = latents.copy();
+        self.spawn(env, latents.count, call, move |model, call| model.decode_float(&latents, call), FloatPixels::new)
     }
 
     /// Log-probability of each image, nats.
@@ -183,9 +183,10 @@ impl Model {
         noise: Noise,
         call: &Call,
     ) -> napi::Result<PromiseRaw<'env, Float64ArraySlice<'env>>> {
-        let (model, call) = (self.inner.clone(), call.inner.clone());
         let (images, noise) = (copied(images.copy())?, copied(noise.copy())?);
-        spawn(env, move || model.log_prob(&images, &noise, &call), Float64ArraySlice::copy_from)
+        let looks = images.count() * noise.draws as usize;
+        let work = move |model: &glowflow::FlowModel, call: &_| model.log_prob(&images, &noise, call);
+        self.spawn(env, looks, call, work, Float64ArraySlice::copy_from)
     }
 
     /// Bits per dimension of each image.
@@ -197,9 +198,10 @@ impl Model {
         noise: Noise,
         call: &Call,
     ) -> napi::Result<PromiseRaw<'env, Float64ArraySlice<'env>>> {
-        let (model, call) = (self.inner.clone(), call.inner.clone());
         let (images, noise) = (copied(images.copy())?, copied(noise.copy())?);
-        spawn(env, move || model.bits_per_dim(&images, &noise, &call), Float64ArraySlice::copy_from)
+        let looks = images.count() * noise.draws as usize;
+        let work = move |model: &glowflow::FlowModel, call: &_| model.bits_per_dim(&images, &noise, call);
+        self.spawn(env, looks, call, work, Float64ArraySlice::copy_from)
     }
 
     /// Probabilities of the classes for each image, a row an image.
@@ -253,8 +255,8 @@ impl Model {
         seed: i64,
         call: &Call,
     ) -> napi::Result<PromiseRaw<'env, ByteImages<'env>>> {
-        let (model, call) = (self.inner.clone(), call.inner.clone());
-        spawn(env, move || model.sample(count as usize, temperature as f32, seed as u64, &call), ByteImages::new)
+        let (count, temperature, seed) = (count as usize, temperature as f32, seed as u64);
+        self.spawn(env, count, call, move |model, call| model.sample(count, temperature, seed, call), ByteImages::new)
     }
 
     /// Frames between images, through latent space.
@@ -392,6 +394,27 @@ impl Model {
             Ok(())
         };
         spawn(env, dispose, |_, ()| Ok(()))
+    }
+}
+
+impl Model {
+    /// Runs `work` where a call that looks at so many images belongs: short ones on the device's own thread.
+    fn spawn<'env, T, V>(
+        &self,
+        env: &'env Env,
+        images: usize,
+        call: &Call,
+        work: impl FnOnce(&glowflow::FlowModel, &glowflow::Call) -> glowflow::Result<T> + Send + 'static,
+        convert: impl FnOnce(&'env Env, T) -> napi::Result<V> + Send + 'static,
+    ) -> napi::Result<PromiseRaw<'env, V>>
+    where
+        T: Send + 'static,
+        V: ToNapiValue + 'env,
+    {
+        let (model, call) = (self.inner.clone(), call.inner.clone());
+        let short = model.is_one_part(images, &call);
+        let work = move || work(&model, &call);
+        if short { spawn_on(env, self.inner.device(), work, convert) } else { spawn(env, work, convert) }
     }
 }
 

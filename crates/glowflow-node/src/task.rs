@@ -1,12 +1,12 @@
 //! Work off Node's thread, and the means to stop it.
+#![allow(unsafe_code)] // A promise is settled by hand; napi's own way goes through two more threads.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use glowflow::{ClassLabels, Result};
+use glowflow::{ClassLabels, Device, Result};
 use napi::bindgen_prelude::{PromiseRaw, ToNapiValue, Uint32Array, spawn_blocking};
-use napi::{Either, Env, Error};
+use napi::{Either, Env, JsValue, sys::napi_value};
 use napi_derive::napi;
 
 use crate::device;
@@ -48,20 +48,61 @@ impl Call {
 pub fn spawn<'env, T, V>(
     env: &'env Env,
     work: impl FnOnce() -> Result<T> + Send + 'static,
-    convert: impl FnOnce(&'env Env, T) -> napi::Result<V> + 'static,
+    convert: impl FnOnce(&'env Env, T) -> napi::Result<V> + Send + 'static,
 ) -> napi::Result<PromiseRaw<'env, V>>
 where
     T: Send + 'static,
     V: ToNapiValue + 'env,
 {
-    let task = async move {
-        let outcome = spawn_blocking(move || guard(work)).await;
-        outcome.map_err(|error| Error::from_reason(error.to_string()))?.map_err(|error| to_napi(&error))
-    };
-    env.spawn_future_with_callback(task, convert)
+    promise(env, convert, |settle| drop(spawn_blocking(move || settle(guard(work)))))
+}
+
+/// As [`spawn`], on the thread of `device` itself: for work that is little more than one look at a model, which handing it
+/// from thread to thread would double.
+pub fn spawn_on<'env, T, V>(
+    env: &'env Env,
+    device: &Device,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+    convert: impl FnOnce(&'env Env, T) -> napi::Result<V> + Send + 'static,
+) -> napi::Result<PromiseRaw<'env, V>>
+where
+    T: Send + 'static,
+    V: ToNapiValue + 'env,
+{
+    promise(env, convert, |settle| {
+        if let Err(job) = device.submit(work, settle) {
+            // Node's thread does not wait for room in the queue.
+            drop(spawn_blocking(job));
+        }
+    })
+}
+
+/// Calls `start` with what settles a promise from any thread, and gives the promise.
+fn promise<'env, T, V>(
+    env: &'env Env,
+    convert: impl FnOnce(&'env Env, T) -> napi::Result<V> + Send + 'static,
+    start: impl FnOnce(Box<dyn FnOnce(Result<T>) + Send>),
+) -> napi::Result<PromiseRaw<'env, V>>
+where
+    T: Send + 'static,
+    V: ToNapiValue + 'env,
+{
+    let (deferred, promise) = env.create_deferred::<napi_value, _>()?;
+    start(Box::new(move |outcome| match outcome {
+        Ok(value) => deferred.resolve(move |env| {
+            // SAFETY: 'env is the life of a handle scope, as which the callback that this runs in has one of its own; the
+            // value ends before it.
+            let here = unsafe { std::mem::transmute::<&Env, &'env Env>(&env) };
+            let value = convert(here, value)?;
+            // SAFETY: on the thread of the environment, which is alive.
+            unsafe { ToNapiValue::to_napi_value(env.raw(), value) }
+        }),
+        Err(error) => deferred.reject(to_napi(&error)),
+    }));
+    Ok(PromiseRaw::new(env.raw(), promise.raw()))
 }
 
 /// `work`, with a panic turned into an error.
 pub fn guard<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(glowflow::Error::from_panic(&*panic, "the engine")))
+    glowflow::Error::catch("the engine", work)
 }

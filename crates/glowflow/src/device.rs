@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use burn::tensor::wgpu::{WgpuBackend, wgpu};
@@ -42,9 +42,15 @@ struct Inner {
     info: DeviceInfo,
     burn: BurnDevice,
     queue: SyncSender<Job>,
+    /// Which runs the jobs.
+    thread: ThreadId,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Work for a device's queue.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// What panics where a job does.
+const ENGINE: &str = "the engine";
 
 /// Calls that may wait in a device's queue; the next one waits outside.
 const QUEUE_BOUND: usize = 64;
@@ -109,7 +115,7 @@ impl Device {
         let internal = |error: &dyn std::fmt::Display| Error::Internal { message: error.to_string() };
         let (queue, jobs) = sync_channel::<Job>(QUEUE_BOUND);
         let (ready, started) = sync_channel(1);
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(format!("glowflow {}", found.info.name))
             .spawn(move || match threads.map(thread_pool).transpose() {
                 Err(error) => drop(ready.send(Err(error))),
@@ -122,7 +128,8 @@ impl Device {
             })
             .map_err(|error| internal(&error))?;
         started.recv().map_err(|error| internal(&error))??;
-        Ok(Self { inner: Arc::new(Inner { info: found.info.clone(), burn, queue }) })
+        let thread = thread.thread().id();
+        Ok(Self { inner: Arc::new(Inner { info: found.info.clone(), burn, queue, thread }) })
     }
 
     /// What this device is.
@@ -135,20 +142,32 @@ impl Device {
         &self.inner.burn
     }
 
-    /// Runs `work` on the device's queue, after what was queued before, and waits for it.
+    /// Runs `work` on the device's queue, after what was queued before, and waits for it; at once, where the work is of a
+    /// job of this queue.
     ///
-    /// A panic of the work becomes [`Error::Internal`]. Must not be called from work that is on the queue itself.
+    /// A panic of the work becomes [`Error::Internal`].
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        if thread::current().id() == self.inner.thread {
+            return Error::catch(ENGINE, work);
+        }
         let (done, result) = sync_channel(1);
-        let job = Box::new(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(work))
-                .unwrap_or_else(|panic| Err(Error::from_panic(&*panic, "the engine")));
-            // The caller waits below; if it is gone, so is the need for the result.
-            let _ = done.send(outcome);
-        });
+        // The caller waits below; if it is gone, so is the need for the result.
+        let job = Box::new(move || drop(done.send(Error::catch(ENGINE, work))));
         let gone = || Error::Internal { message: "the device's queue has ended".into() };
         self.inner.queue.send(job).map_err(|_| gone())?;
         result.recv().map_err(|_| gone())?
+    }
+
+    /// Queues `work`, whose result goes to `done` on the device's thread. Waits for nothing: a job for which the queue has no
+    /// room comes back, for a thread that may wait; [`Device::run`] takes it there.
+    pub fn submit<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+        done: impl FnOnce(Result<T>) + Send + 'static,
+    ) -> std::result::Result<(), Job> {
+        self.inner.queue.try_send(Box::new(move || done(Error::catch(ENGINE, work)))).map_err(|refused| match refused {
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
+        })
     }
 
     /// Waits until everything queued on the device has run.
@@ -314,6 +333,29 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         // As where the wait has come between the halves of a piece of the job, which ends after them.
         pool.install(|| rayon::join(|| wait_awake(&AtomicBool::new(false)), || wait_awake(&AtomicBool::new(false))));
+    }
+
+    #[test]
+    fn a_job_may_run_more_and_comes_back_from_a_full_queue() {
+        let device = Device::open("cpu").unwrap();
+        let (inner, (done, result)) = (device.clone(), sync_channel(1));
+        let work = move || inner.run(|| Ok(3));
+        assert!(device.submit(work, move |outcome| done.send(outcome.unwrap()).unwrap()).is_ok());
+        assert_eq!(result.recv().unwrap(), 3);
+
+        let (gate, closed) = sync_channel::<()>(0);
+        let mut accepted = 0;
+        assert!(device.submit(move || Ok(closed.recv()), |_| ()).is_ok());
+        let refused = loop {
+            match device.submit(|| Ok(()), |_| ()) {
+                Ok(()) => accepted += 1,
+                Err(job) => break job,
+            }
+            assert!(accepted <= QUEUE_BOUND + 1, "a bounded queue");
+        };
+        drop(gate);
+        refused();
+        device.sync().unwrap();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The engine's one error type.
 
 use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -204,6 +205,11 @@ impl Error {
         let message = panic.downcast_ref::<&str>().copied();
         let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         Self::Internal { message: format!("{what} panicked: {}", message.unwrap_or("without a message")) }
+    }
+
+    /// What `work` gives; a panic of it, which is `what`'s, as an [`Error::Internal`].
+    pub fn catch<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(Self::from_panic(&*panic, what)))
     }
 
     /// The stable code, the `code` of a `GlowError` in TypeScript.

@@ -1,6 +1,5 @@
 //! Reading ahead: a thread that has the next batches ready when the trainer asks.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
@@ -106,9 +105,8 @@ fn read_ahead(dataset: &dyn Dataset, mut order: Order, plan: Plan, sender: &Sync
     for batch in 0.. {
         let step = plan.step + batch / accumulate as u64;
         let indices = order.images(plan.position + batch * batch_size as u64, batch_size);
-        let read = catch_unwind(AssertUnwindSafe(|| read_training_batch(dataset, &indices, seed, step)))
-            .unwrap_or_else(|panic| Err(Error::from_panic(&*panic, "the data set")))
-            .map(|mut batch| {
+        let read =
+            Error::catch("the data set", || read_training_batch(dataset, &indices, seed, step)).map(|mut batch| {
                 augment.apply(&mut batch.images, &indices, seed, step);
                 PrefetchedBatch { step, indices, batch }
             });

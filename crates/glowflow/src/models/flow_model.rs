@@ -528,6 +528,11 @@ impl FlowModel {
         move || labels.on(model.config(), model.device().burn())
     }
 
+    /// Whether a call with so many images works on all of them at once: then it is one job of the device.
+    pub fn is_one_part(&self, images: usize, call: &Call) -> bool {
+        images <= call.batch_size.unwrap_or_else(|| default_batch(&self.inner.config))
+    }
+
     /// Calls `part` for consecutive ranges of the images, looking at `cancel` before each.
     pub(super) fn in_parts(
         &self,
