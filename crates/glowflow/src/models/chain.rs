@@ -147,64 +147,82 @@ impl Chain {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Latents and log-probability of scaled images, `[batch, height, width, channels]`.
-    pub fn encode(&self, mut x: Tensor<4>, labels: Option<&Labels>) -> Result<Encoded> {
-        let mut log_prob = zeros_per_example(&x);
-        let mut latents = Vec::new();
+    /// Runs the flow from image to latent: what a layer gives goes to `log_det`, the halves at a split to `split`. Gives the
+    /// coarsest activations.
+    fn sweep(
+        &self,
+        mut x: Tensor<4>,
+        mut log_det: impl FnMut(Tensor<1>),
+        mut split: impl FnMut(&PreparedSplit, &Tensor<4>, &Tensor<4>),
+    ) -> Result<Tensor<4>> {
         for stage in &self.stages {
             x = match stage {
                 Stage::Rearrange(rearrange) => rearrange.forward(x),
                 Stage::Layer(lazy) => {
                     let out = self.ready(lazy)?.forward(x);
-                    log_prob = log_prob + out.log_det;
+                    log_det(out.log_det);
                     out.z
                 }
-                Stage::Split(split) => {
+                Stage::Split(prior) => {
                     let (kept, gone) = halves(&x);
-                    let (split_log_prob, noise) = split.encode(&kept, &gone, labels);
-                    log_prob = log_prob + split_log_prob;
-                    latents.push(noise);
+                    split(prior, &kept, &gone);
                     kept
                 }
             };
         }
+        Ok(x)
+    }
+
+    /// Latents of scaled images, `[batch, height, width, channels]`: every scale's noise, finest first.
+    pub fn latents(&self, x: Tensor<4>, labels: Option<&Labels>) -> Result<Vec<Tensor<4>>> {
+        let mut latents = Vec::new();
+        let top = self.sweep(x, drop, |split, kept, gone| latents.push(split.to_noise(kept, gone, labels)))?;
+        latents.push(self.top.to_noise(&top, labels));
+        Ok(latents)
+    }
+
+    /// Latents and log-probability of scaled images, `[batch, height, width, channels]`.
+    pub fn encode(&self, x: Tensor<4>, labels: Option<&Labels>) -> Result<Encoded> {
+        let (mut latents, mut log_probs) = (Vec::new(), Vec::new());
+        let mut log_dets = vec![zeros_per_example(&x)];
+        let x = self.sweep(
+            x,
+            |log_det| log_dets.push(log_det),
+            |split, kept, gone| {
+                let (log_prob, noise) = split.encode(kept, gone, labels);
+                log_probs.push(log_prob);
+                latents.push(noise);
+            },
+        )?;
         latents.push(self.top.to_noise(&x, labels));
-        let scores = self.top.class_scores(&x);
-        Ok(Encoded { latents, log_prob: log_prob + self.top.log_prob(&x, labels), scores })
+        log_probs.push(self.top.log_prob(&x, labels));
+        let log_prob = sum(log_dets.into_iter().chain(log_probs));
+        Ok(Encoded { latents, log_prob, scores: self.top.class_scores(&x) })
     }
 
     /// `ln p(x | class)` of each image for each class, `[batch]` each: one pass through the layers, one look at the priors
     /// that differ from class to class for each of them.
-    pub fn log_prob_by_class(&self, mut x: Tensor<4>, classes: usize) -> Result<Vec<Tensor<1>>> {
+    pub fn log_prob_by_class(&self, x: Tensor<4>, classes: usize) -> Result<Vec<Tensor<1>>> {
         let ([batch, ..], device) = (x.dims(), x.device());
         let labels: Vec<Labels> =
             (0..classes as u32).map(|class| Labels::new(&vec![class; batch], classes, &device)).collect();
-        let mut shared = zeros_per_example(&x);
-        let mut by_class = vec![shared.clone(); classes];
-        let mut add = |sees_class: bool, shared: &mut Tensor<1>, log_prob: &dyn Fn(Option<&Labels>) -> Tensor<1>| {
+        let (mut log_dets, mut shared) = (vec![zeros_per_example(&x)], Vec::new());
+        let mut by_class = vec![zeros_per_example(&x); classes];
+        let mut add = |sees_class: bool, log_prob: &dyn Fn(Option<&Labels>) -> Tensor<1>| {
             if sees_class {
                 let each = by_class.iter_mut().zip(&labels);
                 each.for_each(|(sum, labels)| *sum = sum.clone() + log_prob(Some(labels)));
             } else {
-                *shared = shared.clone() + log_prob(None);
+                shared.push(log_prob(None));
             }
         };
-        for stage in &self.stages {
-            x = match stage {
-                Stage::Rearrange(rearrange) => rearrange.forward(x),
-                Stage::Layer(lazy) => {
-                    let out = self.ready(lazy)?.forward(x);
-                    shared = shared + out.log_det;
-                    out.z
-                }
-                Stage::Split(split) => {
-                    let (kept, gone) = halves(&x);
-                    add(split.sees_class(), &mut shared, &|labels| split.log_prob(&kept, &gone, labels));
-                    kept
-                }
-            };
-        }
-        add(self.top.sees_class(), &mut shared, &|labels| self.top.log_prob(&x, labels));
+        let x = self.sweep(
+            x,
+            |log_det| log_dets.push(log_det),
+            |split, kept, gone| add(split.sees_class(), &|labels| split.log_prob(kept, gone, labels)),
+        )?;
+        add(self.top.sees_class(), &|labels| self.top.log_prob(&x, labels));
+        let shared = sum(log_dets.into_iter().chain(shared));
         Ok(by_class.into_iter().map(|of_class| of_class + shared.clone()).collect())
     }
 
@@ -299,4 +317,9 @@ impl Chain {
         }
         Ok(at)
     }
+}
+
+/// Of at least one term.
+fn sum(terms: impl Iterator<Item = Tensor<1>>) -> Tensor<1> {
+    terms.reduce(|sum, term| sum + term).expect("a term")
 }

@@ -274,9 +274,7 @@ impl FlowModel {
         self.in_parts(pixels.count(), call, |range| {
             let (labels, scaled) = (self.class_tensor(&labels, range.clone()), self.scaled(pixels, range, noise, 0));
             data.extend(
-                self.infer(call.precision, move |chain| {
-                    Ok(to_rows(chain.encode(scaled(), labels().as_ref())?.latents))
-                })?,
+                self.infer(call.precision, move |chain| Ok(to_rows(chain.latents(scaled(), labels().as_ref())?)))?,
             );
             Ok(())
         })?;

@@ -123,7 +123,13 @@ impl PreparedSplit {
         normal::log_prob(layout, gone, &h)
     }
 
-    /// [`PreparedSplit::log_prob`], and the gone channels as noise: standard normal under the model.
+    /// The gone channels as noise: standard normal under the model.
+    pub fn to_noise(&self, kept: &Tensor<4>, gone: &Tensor<4>, labels: Option<&Labels>) -> Tensor<4> {
+        let Parameters { layout, h } = self.parameters(kept, labels);
+        normal::to_noise(layout, gone, &h)
+    }
+
+    /// [`PreparedSplit::log_prob`] and [`PreparedSplit::to_noise`].
     pub fn encode(&self, kept: &Tensor<4>, gone: &Tensor<4>, labels: Option<&Labels>) -> (Tensor<1>, Tensor<4>) {
         let Parameters { layout, h } = self.parameters(kept, labels);
         (normal::log_prob(layout, gone, &h), normal::to_noise(layout, gone, &h))

@@ -223,12 +223,16 @@ per_isa! {
 /// value `offset` of these lies at `at`.
 #[inline(always)]
 fn runs(start: usize, len: usize, half: usize, mut run: impl FnMut(usize, usize, usize)) {
+    let (row, column) = (start / half, start % half);
+    let mut at = (2 * row + 1) * half + column;
+    let mut count = (half - column).min(len);
     let mut done = 0;
     while done < len {
-        let (row, column) = ((start + done) / half, (start + done) % half);
-        let count = (half - column).min(len - done);
-        run(done, row * 2 * half + half + column, count);
+        run(done, at, count);
         done += count;
+        // To the end of the row, and past the next one's kept half.
+        at += count + half;
+        count = half.min(len - done);
     }
 }
 

@@ -31,6 +31,7 @@ pub mod reduce;
 mod reference;
 pub(super) mod scratch;
 mod simd;
+pub mod squeeze;
 pub mod step;
 mod taps;
 mod tile;

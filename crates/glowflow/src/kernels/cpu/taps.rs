@@ -44,20 +44,35 @@ impl Pixel {
         }
     }
 
-    /// Calls `visit(tap, row)` for each tap of this pixel, row `row` of the batch: with the row that it reaches, or
-    /// with nothing where it lies outside the image.
+    /// The taps that lie inside the image, a bit each.
     #[inline(always)]
-    fn taps(self, grid: Grid, row: usize, side: Side, mut visit: impl FnMut(usize, Option<usize>)) {
-        for across in 0..3 {
-            for along in 0..3 {
-                let (down, right) = if side == Side::Forward { (across, along) } else { (2 - across, 2 - along) };
-                let (line, column) = (self.line + down, self.column + right);
-                let inside = (1..=grid.height).contains(&line) && (1..=grid.width).contains(&column);
-                // One line up and one pixel to the left of the centre is the origin of the offsets.
-                visit(3 * across + along, inside.then(|| row + down * grid.width + right - grid.width - 1));
-            }
-        }
+    fn inside(self, grid: Grid, side: Side) -> u32 {
+        const FIRST_LINE: u32 = 0b000_000_111;
+        const LAST_LINE: u32 = 0b111_000_000;
+        const FIRST_COLUMN: u32 = 0b001_001_001;
+        const LAST_COLUMN: u32 = 0b100_100_100;
+        let forward = side == Side::Forward;
+        let ends = |first: u32, last: u32| if forward { (first, last) } else { (last, first) };
+        let ((up, down), (left, right)) = (ends(FIRST_LINE, LAST_LINE), ends(FIRST_COLUMN, LAST_COLUMN));
+        let outside = |is: bool, taps: u32| if is { taps } else { 0 };
+        ALL & !(outside(self.line == 0, up)
+            | outside(self.line + 1 == grid.height, down)
+            | outside(self.column == 0, left)
+            | outside(self.column + 1 == grid.width, right))
     }
+}
+
+/// Every tap inside the image.
+const ALL: u32 = (1 << TAPS) - 1;
+
+/// Where each tap lies, in rows from the centre.
+fn offsets(grid: Grid, side: Side) -> [isize; TAPS] {
+    let width = grid.width as isize;
+    std::array::from_fn(|tap| {
+        let (line, column) = ((tap / 3) as isize - 1, (tap % 3) as isize - 1);
+        let offset = line * width + column;
+        if side == Side::Forward { offset } else { -offset }
+    })
 }
 
 per_isa! {
@@ -68,27 +83,26 @@ per_isa! {
         layout: Layout,
     ) {
         assert!(layout.columns == TAPS * channels && x.len() == grid.rows() * x_row && rows.end <= grid.rows());
+        let offsets = offsets(grid, side);
+        let in_a_row = side == Side::Forward && x_row == channels;
         let mut pixel = Pixel::of_row(grid, rows.start);
         for (row, out) in rows.zip(out.chunks_exact_mut(layout.row)) {
             let taps = &mut out[..TAPS * channels];
-            let (line, column) = (pixel.line, pixel.column);
-            let inside = line >= 1 && column >= 1 && line + 1 < grid.height && column + 1 < grid.width;
-            if inside && side == Side::Forward && x_row == channels {
+            let inside = pixel.inside(grid, side);
+            let at = |tap: usize| row.wrapping_add_signed(offsets[tap]) * x_row;
+            if inside == ALL && in_a_row {
                 // The three taps of a line lie beside each other in x too.
                 for (across, taps) in taps.chunks_exact_mut(3 * channels).enumerate() {
-                    let first = row + across * grid.width - grid.width - 1;
                     // SAFETY: `per_isa!` enables the features.
-                    unsafe { copy::<S>(&x[first * channels..][..3 * channels], taps) };
+                    unsafe { copy::<S>(&x[at(3 * across)..][..3 * channels], taps) };
                 }
             } else {
-                pixel.taps(grid, row, side, |tap, from| {
-                    let to = &mut taps[tap * channels..][..channels];
-                    match from {
-                        // SAFETY: as above.
-                        Some(from) => unsafe { copy::<S>(&x[from * x_row..][..channels], to) },
-                        None => to.fill(0.0),
+                for (tap, to) in taps.chunks_exact_mut(channels).enumerate() {
+                    // SAFETY: as above.
+                    unsafe {
+                        if inside >> tap & 1 == 1 { copy::<S>(&x[at(tap)..][..channels], to) } else { clear::<S>(to) }
                     }
-                });
+                }
             }
             pixel.step(grid);
         }
@@ -106,16 +120,14 @@ per_isa! {
         assert!(layout.columns == TAPS * channels && y.len() == rows.len() * channels);
         let bias_rows = bias.map_or(1, |bias| bias.len() / channels);
         let mut bias_row = rows.start % bias_rows;
+        let mut offsets = offsets(grid, side);
+        for (tap, offset) in offsets.iter_mut().enumerate() {
+            *offset = *offset * layout.row as isize + (tap * channels) as isize;
+        }
         let mut pixel = Pixel::of_row(grid, rows.start);
         for (row, y) in rows.zip(y.chunks_exact_mut(channels)) {
-            let mut sources = [0; TAPS];
-            let mut count = 0;
-            pixel.taps(grid, row, side, |tap, from| {
-                if let Some(from) = from {
-                    sources[count] = (from - z_first) * layout.row + tap * channels;
-                    count += 1;
-                }
-            });
+            let inside = pixel.inside(grid, side);
+            let at = (row - z_first) * layout.row;
             for first in (0..channels).step_by(S::LANES) {
                 let lanes = S::LANES.min(channels - first);
                 // SAFETY: `per_isa!` enables the features; every pointer is to `lanes` elements of a checked slice.
@@ -127,8 +139,11 @@ per_isa! {
                         }
                         None => S::splat(0.0),
                     };
-                    for at in &sources[..count] {
-                        sum = S::add(sum, S::load_first(z[at + first..][..lanes].as_ptr(), lanes));
+                    for (tap, offset) in offsets.iter().enumerate() {
+                        if inside >> tap & 1 == 1 {
+                            let z = &z[at.wrapping_add_signed(*offset) + first..][..lanes];
+                            sum = S::add(sum, S::load_first(z.as_ptr(), lanes));
+                        }
                     }
                     S::store_first(y[first..][..lanes].as_mut_ptr(), sum, lanes);
                 }
@@ -148,6 +163,16 @@ unsafe fn copy<S: super::simd::Simd>(from: &[f32], to: &mut [f32]) {
         let lanes = S::LANES.min(from.len() - first);
         // SAFETY: `lanes` elements from `first` on are inside both slices.
         unsafe { S::store_first(to.as_mut_ptr().add(first), S::load_first(from.as_ptr().add(first), lanes), lanes) }
+    }
+}
+
+/// # Safety
+/// The features of S are enabled.
+#[inline(always)]
+unsafe fn clear<S: super::simd::Simd>(to: &mut [f32]) {
+    for to in to.chunks_mut(S::LANES) {
+        // SAFETY: as many lanes as the slice has.
+        unsafe { S::store_first(to.as_mut_ptr(), S::splat(0.0), to.len()) }
     }
 }
 
