@@ -106,7 +106,7 @@ pub unsafe fn compute(isa: Isa, rows: usize, walk: &Walk, tile: &Tile) {
 }
 
 /// Steps that the right operand is asked for ahead.
-const AHEAD: usize = 32;
+const AHEAD: usize = 96;
 
 /// Repeats a block for each row, and each vector of it, as code: only with constant indices do the sums stay in
 /// registers for certain.
