@@ -213,11 +213,11 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn load_first(from: *const f32, count: usize) -> __m512 {
-            unsafe { _mm512_maskz_loadu_ps(mask16(count), from) }
+            unsafe { if count == 16 { _mm512_loadu_ps(from) } else { _mm512_maskz_loadu_ps(mask16(count), from) } }
         }
         #[inline(always)]
         unsafe fn store_first(to: *mut f32, v: __m512, count: usize) {
-            unsafe { _mm512_mask_storeu_ps(to, mask16(count), v) }
+            unsafe { if count == 16 { _mm512_storeu_ps(to, v) } else { _mm512_mask_storeu_ps(to, mask16(count), v) } }
         }
         #[inline(always)]
         unsafe fn add(a: __m512, b: __m512) -> __m512 {
