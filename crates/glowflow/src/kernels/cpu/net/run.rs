@@ -12,11 +12,11 @@ use super::super::taps::{self, Side, TAPS};
 use super::{Forward, Hidden, Packed, in_bf16, in_f32, unit};
 
 /// Rows around the net's products that are worth handing to another thread.
-pub const CHUNK: usize = 32;
+pub const CHUNK: usize = 64;
 /// Multiplications that are.
 pub const WORTH_SHARING: usize = 1 << 19;
 /// What a value of the net's output takes, compared with a multiplication: nine loads and additions, an exponential.
-pub const OUTPUT: usize = 1 << 10;
+pub const OUTPUT: usize = 1 << 9;
 
 /// Activations of whole images, of whose rows a net sees the first channels.
 #[derive(Clone, Copy)]
