@@ -86,7 +86,7 @@ pub fn product(isa: Isa, a: Matrix, b: Matrix, out: &mut [f32], layout: Layout, 
     }
     // Rows first: each part then reads its rows once. Few rows are worth less than the weights, which each part reads.
     let row_parts = (rows / ROWS_OF_A_TASK).clamp(1, 4 * threads);
-    let panel_parts = if row_parts >= threads { 1 } else { panels.min(threads.div_ceil(row_parts)) };
+    let panel_parts = if row_parts >= threads { 1 } else { panels.min((2 * threads).div_ceil(row_parts)) };
     (0..row_parts * panel_parts).into_par_iter().for_each(|task| {
         let (row, panel) = (task % row_parts, task / row_parts);
         job.sweep(part(rows, row_parts, row), part(panels, panel_parts, panel));
