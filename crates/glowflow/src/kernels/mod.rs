@@ -16,7 +16,6 @@ pub mod normal;
 pub mod pixel;
 mod precision;
 pub mod reduce;
-pub mod squeeze;
 pub mod step;
 pub(crate) mod taps;
 pub mod triangular;

@@ -183,21 +183,20 @@ impl Chain {
 
     /// Latents and log-probability of scaled images, `[batch, height, width, channels]`.
     pub fn encode(&self, x: Tensor<4>, labels: Option<&Labels>) -> Result<Encoded> {
-        let (mut latents, mut log_probs) = (Vec::new(), Vec::new());
-        let mut log_dets = vec![zeros_per_example(&x)];
+        let (mut log_det, mut log_prob) = (zeros_per_example(&x), zeros_per_example(&x));
+        let mut latents = Vec::new();
         let x = self.sweep(
             x,
-            |log_det| log_dets.push(log_det),
+            |of_layer| add(&mut log_det, of_layer),
             |split, kept, gone| {
-                let (log_prob, noise) = split.encode(kept, gone, labels);
-                log_probs.push(log_prob);
+                let (of_split, noise) = split.encode(kept, gone, labels);
+                add(&mut log_prob, of_split);
                 latents.push(noise);
             },
         )?;
         latents.push(self.top.to_noise(&x, labels));
-        log_probs.push(self.top.log_prob(&x, labels));
-        let log_prob = sum(log_dets.into_iter().chain(log_probs));
-        Ok(Encoded { latents, log_prob, scores: self.top.class_scores(&x) })
+        add(&mut log_prob, self.top.log_prob(&x, labels));
+        Ok(Encoded { latents, log_prob: log_det + log_prob, scores: self.top.class_scores(&x) })
     }
 
     /// `ln p(x | class)` of each image for each class, `[batch]` each: one pass through the layers, one look at the priors
@@ -206,23 +205,22 @@ impl Chain {
         let ([batch, ..], device) = (x.dims(), x.device());
         let labels: Vec<Labels> =
             (0..classes as u32).map(|class| Labels::new(&vec![class; batch], classes, &device)).collect();
-        let (mut log_dets, mut shared) = (vec![zeros_per_example(&x)], Vec::new());
-        let mut by_class = vec![zeros_per_example(&x); classes];
-        let mut add = |sees_class: bool, log_prob: &dyn Fn(Option<&Labels>) -> Tensor<1>| {
+        let (mut log_det, mut shared) = (zeros_per_example(&x), zeros_per_example(&x));
+        let mut by_class = vec![shared.clone(); classes];
+        let mut add_prior = |sees_class: bool, log_prob: &dyn Fn(Option<&Labels>) -> Tensor<1>| {
             if sees_class {
-                let each = by_class.iter_mut().zip(&labels);
-                each.for_each(|(sum, labels)| *sum = sum.clone() + log_prob(Some(labels)));
+                by_class.iter_mut().zip(&labels).for_each(|(sum, labels)| add(sum, log_prob(Some(labels))));
             } else {
-                shared.push(log_prob(None));
+                add(&mut shared, log_prob(None));
             }
         };
         let x = self.sweep(
             x,
-            |log_det| log_dets.push(log_det),
-            |split, kept, gone| add(split.sees_class(), &|labels| split.log_prob(kept, gone, labels)),
+            |of_layer| add(&mut log_det, of_layer),
+            |split, kept, gone| add_prior(split.sees_class(), &|labels| split.log_prob(kept, gone, labels)),
         )?;
-        add(self.top.sees_class(), &|labels| self.top.log_prob(&x, labels));
-        let shared = sum(log_dets.into_iter().chain(shared));
+        add_prior(self.top.sees_class(), &|labels| self.top.log_prob(&x, labels));
+        let shared = log_det + shared;
         Ok(by_class.into_iter().map(|of_class| of_class + shared.clone()).collect())
     }
 
@@ -319,7 +317,6 @@ impl Chain {
     }
 }
 
-/// Of at least one term.
-fn sum(terms: impl Iterator<Item = Tensor<1>>) -> Tensor<1> {
-    terms.reduce(|sum, term| sum + term).expect("a term")
+fn add(sum: &mut Tensor<1>, term: Tensor<1>) {
+    *sum = sum.clone() + term;
 }

@@ -31,7 +31,6 @@ pub mod reduce;
 mod reference;
 pub(super) mod scratch;
 mod simd;
-pub mod squeeze;
 pub mod step;
 mod taps;
 mod tile;
