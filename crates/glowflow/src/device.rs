@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
 
 use burn::tensor::wgpu::{WgpuBackend, wgpu};
 use burn::tensor::{Device as BurnDevice, DeviceKind};
@@ -14,7 +12,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 pub use crate::kernels::Precision;
-use crate::kernels::cpu::Isa;
+use crate::kernels::cpu::{Isa, crew};
 
 /// What a device is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -123,7 +121,7 @@ impl Device {
                     // If nobody waits for it any more, the queue is closed as well.
                     let _ = ready.send(Ok(()));
                     // On a GPU, too, every job runs on this thread: the backend keeps a stream for each thread.
-                    jobs.into_iter().for_each(|job| if threads.is_some() { attended(job) } else { job() });
+                    jobs.into_iter().for_each(|job| if threads.is_some() { crew::attended(job) } else { job() });
                 }
             })
             .map_err(|error| internal(&error))?;
@@ -208,43 +206,6 @@ fn thread_pool(threads: usize) -> Result<rayon::ThreadPool> {
         .map_err(|error| Error::Internal { message: error.to_string() })
 }
 
-/// Runs a job while the pool's other threads wait for its work awake: a step has thousands of pieces, and waking a thread
-/// for each of them takes longer than many of the pieces do.
-fn attended(job: Job) {
-    let done = AtomicBool::new(false);
-    let this = rayon::current_thread_index();
-    rayon::scope(|scope| {
-        scope.spawn_broadcast(|_, context| {
-            if Some(context.index()) != this {
-                wait_awake(&done);
-            }
-        });
-        job();
-        done.store(true, Ordering::Release);
-    });
-}
-
-/// Works on what other threads share until `done`, or until there has been nothing for a while.
-///
-/// It must give up: rayon may run it in the middle of a piece of the job, which the job then waits for.
-fn wait_awake(done: &AtomicBool) {
-    /// Looks for work before other threads of the machine come first.
-    const EAGER: u32 = 1000;
-    const PATIENCE: Duration = Duration::from_millis(2);
-    let (mut idle, mut since) = (0, None);
-    while !done.load(Ordering::Acquire) {
-        match rayon::yield_now() {
-            Some(rayon::Yield::Executed) => (idle, since) = (0, None),
-            _ if idle < EAGER => {
-                idle += 1;
-                std::hint::spin_loop();
-            }
-            _ if since.get_or_insert_with(Instant::now).elapsed() > PATIENCE => return,
-            _ => thread::yield_now(),
-        }
-    }
-}
-
 fn cpu() -> Found {
     Found {
         info: DeviceInfo {
@@ -326,13 +287,6 @@ mod tests {
         let error = Device::open("gpu:99").unwrap_err();
         assert_eq!(error.code(), "ERR_GLOW_DEVICE_UNAVAILABLE");
         assert!(error.to_string().contains("gpu:99") && error.to_string().contains("cpu"), "{error}");
-    }
-
-    #[test]
-    fn nobody_waits_awake_for_a_job_that_waits_for_them() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        // As where the wait has come between the halves of a piece of the job, which ends after them.
-        pool.install(|| rayon::join(|| wait_awake(&AtomicBool::new(false)), || wait_awake(&AtomicBool::new(false))));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Between burn tensors of the flex backend and the slices that CPU kernels take.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
@@ -74,6 +75,51 @@ impl std::ops::Deref for Values {
     fn deref(&self) -> &[f32] {
         let count = self.tensor.layout().num_elements();
         &self.tensor.storage::<f32>()[self.start..self.start + count]
+    }
+}
+
+/// The pixels of a plain f32 tensor of the flex backend, evenly apart: they may be some channels of a larger one.
+pub(super) struct Rows {
+    tensor: FloatTensor<Flex>,
+    range: Range<usize>,
+    /// From one pixel to the next.
+    pub distance: usize,
+}
+
+impl Rows {
+    /// `None` as for [`Values::of`].
+    pub fn of(x: &Tensor<4>) -> Option<Self> {
+        if x.dtype() != DType::F32 || COMPOSED.get() {
+            return None;
+        }
+        let [_, height, width, channels] = x.dims();
+        let mut tensor = x.clone().try_into_primitive::<Flex>().ok()?;
+        let distance = tensor.layout().strides()[2].unsigned_abs().max(channels);
+        let [line, row] = [width * distance, distance].map(|stride| stride as isize);
+        let even = *tensor.layout().strides() == [height as isize * line, line, row, 1];
+        let distance = if even { distance } else { channels };
+        if !even {
+            tensor = tensor.to_contiguous();
+        }
+        let (start, rows) = (tensor.layout().start_offset(), x.dims()[..3].iter().product::<usize>());
+        let len = rows.checked_sub(1).map_or(0, |last| last * distance + channels);
+        Some(Self { tensor, range: start..start + len, distance })
+    }
+
+    /// Without what lies between them, `channels` each.
+    pub fn to_vec(&self, channels: usize) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.len().div_ceil(self.distance.max(1)) * channels);
+        for row in self.chunks(self.distance.max(1)) {
+            values.extend_from_slice(&row[..channels]);
+        }
+        values
+    }
+}
+
+impl std::ops::Deref for Rows {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.tensor.storage::<f32>()[self.range.clone()]
     }
 }
 

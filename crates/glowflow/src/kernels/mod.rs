@@ -16,6 +16,7 @@ pub mod normal;
 pub mod pixel;
 mod precision;
 pub mod reduce;
+pub mod squeeze;
 pub mod step;
 pub(crate) mod taps;
 pub mod triangular;

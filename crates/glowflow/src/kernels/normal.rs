@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::coupling::{halves, interleaved};
 use super::cpu;
 pub use super::cpu::normal::Layout;
-use super::flex::{Values, tensor};
+use super::flex::{Rows, Values, tensor};
 use crate::flow::sum_per_example;
 
 /// Gradients of [`log_prob`].
@@ -57,8 +57,8 @@ pub fn backward(layout: Layout, x: &Tensor<4>, h: &Tensor<4>, cotangent: &Tensor
 /// `(x - mean) e^-log`.
 pub fn to_noise(layout: Layout, x: &Tensor<4>, h: &Tensor<4>) -> Tensor<4> {
     let [.., n] = x.dims();
-    if let (Some(values), Some(h)) = (Values::of(x), Values::of(h)) {
-        return tensor(cpu::normal::to_noise(layout, &values, &h, n), x.dims());
+    if let (Some(rows), Some(h)) = (Rows::of(x), Values::of(h)) {
+        return tensor(cpu::normal::to_noise(layout, rows.to_vec(n), &h, n), x.dims());
     }
     let (mean, log) = parameters(layout, h);
     (x.clone() - mean) * log.neg().exp()
@@ -67,8 +67,8 @@ pub fn to_noise(layout: Layout, x: &Tensor<4>, h: &Tensor<4>) -> Tensor<4> {
 /// `mean + e^log noise`.
 pub fn from_noise(layout: Layout, noise: &Tensor<4>, h: &Tensor<4>) -> Tensor<4> {
     let [.., n] = noise.dims();
-    if let (Some(values), Some(h)) = (Values::of(noise), Values::of(h)) {
-        return tensor(cpu::normal::from_noise(layout, &values, &h, n), noise.dims());
+    if let (Some(rows), Some(h)) = (Rows::of(noise), Values::of(h)) {
+        return tensor(cpu::normal::from_noise(layout, rows.to_vec(n), &h, n), noise.dims());
     }
     let (mean, log) = parameters(layout, h);
     mean + log.exp() * noise.clone()

@@ -23,10 +23,8 @@ pub struct Step<'a> {
 pub struct Forward {
     /// Both log-dets in one.
     pub out: flow::Forward,
-    /// The net's output.
-    pub h: Tensor<4>,
-    /// Its hidden activations, where they are kept.
-    pub hidden: Option<Hidden>,
+    /// The net's output and its hidden activations, where they are kept.
+    pub kept: Option<(Tensor<4>, Hidden)>,
 }
 
 impl Step<'_> {
@@ -38,8 +36,9 @@ impl Step<'_> {
         let log_det = out.log_det.into_iter().map(|of_coupling| of_mix + of_coupling).collect();
         Some(Forward {
             out: flow::Forward::new(tensor(out.y, x.dims()), tensor(log_det, [batch])),
-            h: tensor(out.h, [batch, height, width, self.kind.parameters(channels)]),
-            hidden: out.hidden.map(Hidden::of_cpu),
+            kept: out.kept.map(|(h, hidden)| {
+                (tensor(h, [batch, height, width, self.kind.parameters(channels)]), Hidden::of_cpu(hidden))
+            }),
         })
     }
 

@@ -2,6 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use crate::kernels::squeeze::{squeeze, unsqueeze};
+
 /// One of the fixed orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rearrange {
@@ -47,26 +49,6 @@ impl Rearrange {
             Self::OrderedSqueeze => ordered_unsqueeze(z),
         }
     }
-}
-
-fn squeeze(x: Tensor<4>) -> Tensor<4> {
-    let [batch, height, width, channels] = x.dims();
-    x.reshape([batch, height / 2, 2, width / 2, 2, channels]).permute([0, 1, 3, 5, 2, 4]).reshape([
-        batch,
-        height / 2,
-        width / 2,
-        4 * channels,
-    ])
-}
-
-fn unsqueeze(z: Tensor<4>) -> Tensor<4> {
-    let [batch, height, width, channels] = z.dims();
-    z.reshape([batch, height, width, channels / 4, 2, 2]).permute([0, 1, 4, 2, 5, 3]).reshape([
-        batch,
-        2 * height,
-        2 * width,
-        channels / 4,
-    ])
 }
 
 fn tile(x: Tensor<4>, [height, width, channels]: [usize; 3]) -> Tensor<4> {

@@ -118,7 +118,7 @@ impl Invertible for PreparedStep {
     }
 
     fn forward_saving(&self, x: Tensor<4>) -> (Forward, SavedStep) {
-        if let Some(step::Forward { out, h, hidden: Some(hidden) }) = self.run(&x, true) {
+        if let Some(step::Forward { out, kept: Some((h, hidden)) }) = self.run(&x, true) {
             return (out, SavedStep { x, net: SavedNet { h, hidden } });
         }
         let mixed = self.mix.forward(x.clone());

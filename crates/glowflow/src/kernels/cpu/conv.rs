@@ -59,8 +59,7 @@ pub fn forward(
         return y;
     }
     // Row (tap, input) of the right operand.
-    let by_tap: Vec<f32> =
-        (0..TAPS * c_in).flat_map(|row| tap_row(w, row % c_in, row / c_in, c_out)).copied().collect();
+    let by_tap = (0..TAPS * c_in).map(|row| tap_row(w, row % c_in, row / c_in, c_out)).collect::<Vec<_>>().concat();
     let weights = Weights::pack(&by_tap, c_out);
     let bands = Bands::new(grid, c_in);
     let size = bands.lines * grid.width * c_out;
@@ -107,8 +106,8 @@ pub fn backward(
         return gradients;
     }
     // The transposed convolution reads its window from the last tap to the first.
-    let turned: Vec<f32> =
-        (0..c_in * TAPS).flat_map(|row| tap_row(w, row / TAPS, TAPS - 1 - row % TAPS, c_out)).copied().collect();
+    let turned =
+        (0..c_in * TAPS).map(|row| tap_row(w, row / TAPS, TAPS - 1 - row % TAPS, c_out)).collect::<Vec<_>>().concat();
     let weights = Weights::pack_transposed(&turned, TAPS * c_out);
     let bands = Bands::new(grid, c_in.max(c_out));
     // Parts follow sizes alone, never threads: the sums of each are added up in their order.

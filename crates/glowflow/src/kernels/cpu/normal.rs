@@ -57,23 +57,21 @@ pub fn backward(layout: Layout, batch: usize, x: &[f32], h: &[f32], n: usize, co
 }
 
 /// The noise (x - mean) e^-log of x [rows, n].
-pub fn to_noise(layout: Layout, x: &[f32], h: &[f32], n: usize) -> Vec<f32> {
-    check(x, h, n);
+pub fn to_noise(layout: Layout, mut x: Vec<f32>, h: &[f32], n: usize) -> Vec<f32> {
+    check(&x, h, n);
     let isa = Isa::active();
-    let mut noise = x.to_vec();
-    let tasks = noise.par_chunks_mut(TASK).enumerate();
+    let tasks = x.par_chunks_mut(TASK).enumerate();
     tasks.for_each(|(task, values)| to_noise_values(isa, layout, values, h, n, task * TASK));
-    noise
+    x
 }
 
 /// The value mean + e^log noise of noise [rows, n].
-pub fn from_noise(layout: Layout, noise: &[f32], h: &[f32], n: usize) -> Vec<f32> {
-    check(noise, h, n);
+pub fn from_noise(layout: Layout, mut noise: Vec<f32>, h: &[f32], n: usize) -> Vec<f32> {
+    check(&noise, h, n);
     let isa = Isa::active();
-    let mut x = noise.to_vec();
-    let tasks = x.par_chunks_mut(TASK).enumerate();
+    let tasks = noise.par_chunks_mut(TASK).enumerate();
     tasks.for_each(|(task, values)| from_noise_values(isa, layout, values, h, n, task * TASK));
-    x
+    noise
 }
 
 fn check(x: &[f32], h: &[f32], n: usize) {
@@ -224,9 +222,9 @@ mod tests {
                     let found = backward(layout, batch, &x, &h, n, &cotangent);
                     assert_close(&found.dx, &dx, 1e-6);
                     assert_close(&found.dh, &dh, 1e-6);
-                    let noise = to_noise(layout, &x, &h, n);
+                    let noise = to_noise(layout, x.clone(), &h, n);
                     assert_close(&noise, &noise_, 1e-6);
-                    assert_close(&from_noise(layout, &noise, &h, n), &wide(&x), 1e-6);
+                    assert_close(&from_noise(layout, noise, &h, n), &wide(&x), 1e-6);
                 });
             }
         }
@@ -243,8 +241,8 @@ mod tests {
                     (
                         log_prob(layout, batch, x, h, n),
                         gradients,
-                        to_noise(layout, x, h, n),
-                        from_noise(layout, x, h, n),
+                        to_noise(layout, x.to_vec(), h, n),
+                        from_noise(layout, x.to_vec(), h, n),
                     )
                 };
                 let portable = Isa::force(Isa::Portable, || run(batch, &x, &h, &cotangent));

@@ -3,8 +3,7 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
+use super::crew;
 use super::isa::Isa;
 use super::matrix::{Layout, Matrix, PANEL};
 use super::scratch::LINE;
@@ -87,14 +86,14 @@ pub fn product(isa: Isa, a: Matrix, b: Matrix, out: &mut [f32], layout: Layout, 
     // Rows first: each part then reads its rows once. Few rows are worth less than the weights, which each part reads.
     let row_parts = (rows / ROWS_OF_A_TASK).clamp(1, 4 * threads);
     let panel_parts = if row_parts >= threads { 1 } else { panels.min((2 * threads).div_ceil(row_parts)) };
-    (0..row_parts * panel_parts).into_par_iter().for_each(|task| {
+    crew::share(vec![(); row_parts * panel_parts], |task, ()| {
         let (row, panel) = (task % row_parts, task / row_parts);
         job.sweep(part(rows, row_parts, row), part(panels, panel_parts, panel));
     });
 }
 
 /// Multiplications below which a product is not worth sharing.
-const SMALL: usize = 1 << 18;
+const SMALL: usize = 1 << 16;
 /// Depth that is walked at once: a multiple of [`PANEL`] for which a panel of the right operand and a strip of the left
 /// one stay in the first cache.
 const DEPTH: usize = 256;

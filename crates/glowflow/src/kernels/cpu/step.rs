@@ -5,8 +5,9 @@ use rayon::prelude::*;
 
 use super::Grid;
 use super::coupling::{self, Kind};
-use super::net::{CHUNK, Forward as Net, Hidden, Input, OUTPUT, Run};
+use super::net::{Forward as Net, Hidden, Input, Run};
 use super::pixel::Pixel;
+use super::scratch;
 
 /// What [`forward`] gives.
 pub struct Forward {
@@ -14,10 +15,8 @@ pub struct Forward {
     pub y: Vec<f32>,
     /// Of each image's coupling, nats; the mix is not in it.
     pub log_det: Vec<f64>,
-    /// The net's output: [rows, parameters].
-    pub h: Vec<f32>,
-    /// The net's hidden activations, where they are kept.
-    pub hidden: Option<Hidden>,
+    /// The net's output, [rows, parameters], and its hidden activations, where they are kept.
+    pub kept: Option<(Vec<f32>, Hidden)>,
 }
 
 /// Mixes x [rows, C], then couples.
@@ -25,32 +24,34 @@ pub fn forward(grid: Grid, x: &[f32], mix: &Pixel, net: &Net, kind: Kind, keep: 
     let channels = mix.outputs();
     let (half, parameters) = check(grid, x, mix, net, kind);
     let run = Run::new(grid, net, keep);
-    let (mut y, mut h) = (vec![0.0; x.len()], vec![0.0; grid.rows() * parameters]);
-    let (mut log_det, mut hidden) = (vec![0.0; grid.batch], run.hidden());
-    if x.is_empty() {
-        return Forward { y, log_det, h, hidden };
-    }
-    let (part, pixels, least) = (run.part, grid.pixels(), run.least_chunks(OUTPUT * parameters));
-    let parts = y.par_chunks_mut(part * channels).zip(x.par_chunks(part * channels));
-    let sums = log_det.par_chunks_mut(part / pixels);
-    let parts = parts.zip(h.par_chunks_mut(part * parameters).zip(sums)).zip(run.hidden_of_parts(&mut hidden));
-    parts.with_min_len(run.least_parts()).for_each(|(((y, x), (h, log_det)), hidden)| {
-        let chunks = y.par_chunks_mut(CHUNK * channels).zip(x.par_chunks(CHUNK * channels));
-        let least_mixed = run.least_chunks(channels * channels);
-        chunks.with_min_len(least_mixed).for_each(|(y, x)| mix.apply(run.isa, x, y));
-        let products = run.products(Input { values: y, row: channels }, hidden);
-        let images = y.par_chunks_mut(pixels * channels).zip(h.par_chunks_mut(pixels * parameters)).zip(log_det);
-        images.with_min_len(least).enumerate().for_each(|(image, ((y, h), log_det))| {
-            let chunks = y.par_chunks_mut(CHUNK * channels).zip(h.par_chunks_mut(CHUNK * parameters));
-            // Chunks count from the image's first row: its sum has one order, whatever the batch.
-            let sums = chunks.with_min_len(least).enumerate().map(|(index, (y, h))| {
-                products.output(image * pixels + index * CHUNK, h);
-                coupling::change(run.isa, kind, y, h, half)
+    let pieces = run.pieces(channels);
+    let (mut y, mut hidden) = (vec![0.0; x.len()], run.hidden());
+    let mut h = keep.then(|| vec![0.0; grid.rows() * parameters]);
+    let mut sums = vec![0.0; grid.batch * pieces.of_image];
+    if !x.is_empty() {
+        let part = run.part * channels;
+        let parts = y.par_chunks_mut(part).zip(x.par_chunks(part));
+        let parts = parts.zip(sums.par_chunks_mut(run.part / grid.pixels() * pieces.of_image));
+        let kept = run
+            .hidden_of_parts(&mut hidden)
+            .into_par_iter()
+            .zip(run.of_parts(h.as_mut().map(|h| h.chunks_mut(run.part * parameters))));
+        parts.zip(kept).with_min_len(run.least_parts()).for_each(|(((y, x), sums), (hidden, h))| {
+            let mixed = y.chunks_mut(pieces.rows * channels).zip(x.chunks(pieces.rows * channels));
+            run.each(mixed, |_, (y, x)| mix.apply(run.isa, x, y));
+            let products = run.products(Input { values: y, row: channels }, hidden);
+            let mut room = scratch::take(if h.is_none() { y.len() / channels * parameters } else { 0 });
+            let h = h.unwrap_or(&mut room);
+            let couplings = pieces.cut(y, channels).zip(pieces.cut(h, parameters)).zip(sums);
+            run.each(couplings, |index, ((y, h), sum)| {
+                products.output(pieces.first(index), h);
+                *sum = coupling::change(run.isa, kind, y, h, half);
             });
-            *log_det = sums.collect::<Vec<f64>>().iter().sum();
         });
-    });
-    Forward { y, log_det, h, hidden }
+    }
+    // Pieces count from the image's first row: its sum has one order, whatever the batch.
+    let log_det = sums.chunks(pieces.of_image.max(1)).map(|sums| sums.iter().sum()).collect();
+    Forward { y, log_det, kept: h.zip(hidden) }
 }
 
 /// Undoes [`forward`]; `mix` is the inverse of its.
@@ -58,26 +59,22 @@ pub fn inverse(grid: Grid, z: &[f32], mix: &Pixel, net: &Net, kind: Kind) -> Vec
     let channels = mix.outputs();
     let (half, parameters) = check(grid, z, mix, net, kind);
     let run = Run::new(grid, net, false);
+    let pieces = run.pieces(channels);
     let mut x = vec![0.0; z.len()];
     if z.is_empty() {
         return x;
     }
-    let (part, pixels, least) = (run.part, grid.pixels(), run.least_chunks(OUTPUT * parameters));
-    let parts = x.par_chunks_mut(part * channels).zip(z.par_chunks(part * channels));
+    let parts = x.par_chunks_mut(run.part * channels).zip(z.par_chunks(run.part * channels));
     parts.with_min_len(run.least_parts()).for_each(|(x, z)| {
         let products = run.products(Input { values: z, row: channels }, None);
-        let images = x.par_chunks_mut(pixels * channels).zip(z.par_chunks(pixels * channels));
-        images.with_min_len(least).enumerate().for_each(|(image, (x, z))| {
-            let chunks = x.par_chunks_mut(CHUNK * channels).zip(z.par_chunks(CHUNK * channels));
-            let room = || (Vec::new(), vec![0.0; CHUNK * parameters]);
-            chunks.with_min_len(least).enumerate().for_each_init(room, |(mixed, h), (index, (x, z))| {
-                let h = &mut h[..z.len() / channels * parameters];
-                products.output(image * pixels + index * CHUNK, h);
-                mixed.clear();
-                mixed.extend_from_slice(z);
-                coupling::restore(run.isa, kind, mixed, h, half);
-                mix.apply(run.isa, mixed, x);
-            });
+        run.each(pieces.cut(x, channels), |index, x| {
+            let first = pieces.first(index);
+            let mut h = scratch::take(x.len() / channels * parameters);
+            products.output(first, &mut h);
+            let mut mixed = scratch::take(x.len());
+            mixed.copy_from_slice(&z[first * channels..][..x.len()]);
+            coupling::restore(run.isa, kind, &mut mixed, &h, half);
+            mix.apply(run.isa, &mixed, x);
         });
     });
     x
@@ -179,7 +176,7 @@ mod tests {
                     let (h, _) = net::forward(grid, &coupling::kept(&mixed, channels), &case.net(precision), false);
                     let parts = coupling::forward(kind, grid.batch, &mixed, &h, channels);
                     let whole = case.run(precision, grid, &case.x, true);
-                    assert_eq!(whole.h, h);
+                    assert_eq!(whole.kept.as_ref().expect("kept").0, h);
                     assert_eq!(whole.y, parts.y);
                     for (found, expected) in whole.log_det.iter().zip(&parts.log_det) {
                         assert!((found - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{found} for {expected}");

@@ -17,8 +17,7 @@ mod operand;
 use std::cell::Cell;
 use std::sync::OnceLock;
 
-use rayon::prelude::*;
-
+use super::crew;
 pub use block::{Finish, Left, finish, narrow, strips, turn};
 pub use operand::{Right, TILE, Tiles, as_tiles, as_tiles_mut, tiles};
 
@@ -192,8 +191,7 @@ pub fn shared_product<T: Send>(
     to: Vec<T>,
     done: impl Fn(usize, &mut Block, T) + Sync,
 ) {
-    let least = to.len().div_ceil(4 * rayon::current_num_threads());
-    to.into_par_iter().with_min_len(least).enumerate().for_each(|(block, to)| {
+    crew::share(to, |block, to| {
         let mut sums = Block::default();
         multiply(unit, right.parts(), a.walk(), right.walk(block), &mut sums, false);
         done(block, &mut sums, to);

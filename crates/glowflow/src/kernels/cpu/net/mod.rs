@@ -16,7 +16,7 @@ use super::scratch::Scratch;
 use super::taps::TAPS;
 use super::{Grid, reduce};
 use crate::kernels::Precision;
-pub(super) use run::{CHUNK, Input, OUTPUT, Run};
+pub(super) use run::{Input, Run};
 
 /// Weights, each column with a scale, and biases.
 ///
@@ -149,14 +149,10 @@ pub fn forward(grid: Grid, x: &[f32], w: &Forward, keep: bool) -> (Vec<f32>, Opt
     }
     let parts =
         y.par_chunks_mut(run.part * c_out).zip(x.par_chunks(run.part * c_in)).zip(run.hidden_of_parts(&mut kept));
+    let pieces = run.pieces(c_out);
     parts.with_min_len(run.least_parts()).for_each(|((y, x), hidden)| {
         let products = run.products(Input { values: x, row: c_in }, hidden);
-        let least = run.least_chunks(OUTPUT * c_out);
-        let images = y.par_chunks_mut(grid.pixels() * c_out).with_min_len(least).enumerate();
-        images.for_each(|(image, y)| {
-            let chunks = y.par_chunks_mut(CHUNK * c_out).with_min_len(least).enumerate();
-            chunks.for_each(|(index, y)| products.output(image * grid.pixels() + index * CHUNK, y));
-        });
+        run.each(pieces.cut(y, c_out), |index, y| products.output(pieces.first(index), y));
     });
     (y, kept)
 }

@@ -1,22 +1,41 @@
 //! The forward pass of a net over a batch, in parts of whole images.
 
-use rayon::prelude::*;
-
 use super::super::Grid;
 use super::super::bf16::Unit;
 use super::super::blocks::Blocks;
+use super::super::crew;
 use super::super::isa::Isa;
 use super::super::matrix::Layout;
 use super::super::scratch::{self, Scratch};
 use super::super::taps::{self, Side, TAPS};
 use super::{Forward, Hidden, Packed, in_bf16, in_f32, unit};
 
-/// Rows around the net's products that are worth handing to another thread.
-pub const CHUNK: usize = 64;
-/// Multiplications that are.
+/// Multiplications that are worth handing to another thread of rayon's.
 pub const WORTH_SHARING: usize = 1 << 19;
-/// What a value of the net's output takes, compared with a multiplication: nine loads and additions, an exponential.
-pub const OUTPUT: usize = 1 << 9;
+/// Values of a piece of an image around the net's products.
+const PIECE: usize = 512;
+
+/// The pieces that images are cut in around the net's products: by sizes alone, as what is summed over them must be.
+#[derive(Clone, Copy)]
+pub struct Pieces {
+    pixels: usize,
+    /// Of a piece, except the last one of an image.
+    pub rows: usize,
+    /// Pieces of an image.
+    pub of_image: usize,
+}
+
+impl Pieces {
+    /// Of rows of some images, one image after the other.
+    pub fn cut<T>(self, values: &mut [T], columns: usize) -> impl Iterator<Item = &mut [T]> {
+        values.chunks_mut(self.pixels * columns).flat_map(move |image| image.chunks_mut(self.rows * columns))
+    }
+
+    /// The first row of a piece.
+    pub fn first(self, piece: usize) -> usize {
+        piece / self.of_image * self.pixels + piece % self.of_image * self.rows
+    }
+}
 
 /// Activations of whole images, of whose rows a net sees the first channels.
 #[derive(Clone, Copy)]
@@ -62,9 +81,19 @@ impl<'a> Run<'a> {
         WORTH_SHARING / (self.w.sizes().multiplications() * self.part) + 1
     }
 
-    /// Chunks of a part that do, of `multiplications` a row: all of them, where each part is a thread's own.
-    pub fn least_chunks(&self, multiplications: usize) -> usize {
-        if self.shared { WORTH_SHARING / (multiplications * CHUNK) + 1 } else { usize::MAX }
+    /// The cut of rows of so many channels.
+    pub fn pieces(&self, channels: usize) -> Pieces {
+        let (pixels, rows) = (self.grid.pixels(), (PIECE / channels).max(1));
+        Pieces { pixels, rows, of_image: pixels.div_ceil(rows) }
+    }
+
+    /// Calls `task` with each piece of a part and its index; where threads work on the one part, they share the pieces.
+    pub fn each<I: Send>(&self, pieces: impl Iterator<Item = I>, task: impl Fn(usize, I) + Sync) {
+        if self.shared {
+            crew::share(pieces.collect(), task);
+        } else {
+            pieces.enumerate().for_each(|(index, piece)| task(index, piece));
+        }
     }
 
     /// Room for the hidden activations, where they are kept.
@@ -73,14 +102,19 @@ impl<'a> Run<'a> {
         self.keep.then(|| Hidden { h1: layer(), h2: layer() })
     }
 
-    /// The room of each part.
+    /// The room of each part for hidden activations.
     pub fn hidden_of_parts<'h>(&self, kept: &'h mut Option<Hidden>) -> Vec<Option<[&'h mut [f32]; 2]>> {
         let size = self.blocks.count(self.part) * self.w.hidden_of_block(self.blocks.height);
+        self.of_parts(
+            kept.as_mut().map(|Hidden { h1, h2 }| h1.chunks_mut(size).zip(h2.chunks_mut(size)).map(<[_; 2]>::from)),
+        )
+    }
+
+    /// One of `kept` for each part, where there is any.
+    pub fn of_parts<T>(&self, kept: Option<impl Iterator<Item = T>>) -> Vec<Option<T>> {
         match kept {
+            Some(kept) => kept.map(Some).collect(),
             None => (0..self.grid.rows().div_ceil(self.part)).map(|_| None).collect(),
-            Some(Hidden { h1, h2 }) => {
-                h1.chunks_mut(size).zip(h2.chunks_mut(size)).map(|(a, b)| Some([a, b])).collect()
-            }
         }
     }
 
@@ -91,12 +125,8 @@ impl<'a> Run<'a> {
         let layout = Layout::padded_rows(TAPS * w.sizes().c_out, blocks.height);
         let count = blocks.count(grid.rows());
         let mut z = scratch::take(count * layout.block);
+        // Threads that would not all have a block work on each of its products together.
         let spread = self.shared && count < rayon::current_num_threads();
-        let least = if self.shared && !spread {
-            WORTH_SHARING / (w.sizes().multiplications() * blocks.height) + 1
-        } else {
-            usize::MAX
-        };
         let run = |index: usize, local: &mut Local, [h1, h2]: [&mut [f32]; 2], z: &mut [f32]| {
             let rows = blocks.block(index, grid.rows());
             match (&w.0, local) {
@@ -111,16 +141,17 @@ impl<'a> Run<'a> {
             }
         };
         let size = w.hidden_of_block(blocks.height);
-        let tasks = z.par_chunks_mut(layout.block).with_min_len(least).enumerate();
+        let zs = z.chunks_mut(layout.block);
         match hidden {
-            Some([h1, h2]) => tasks.zip(h1.par_chunks_mut(size).zip(h2.par_chunks_mut(size))).for_each_init(
-                || w.local(blocks.height),
-                |local, ((index, z), (h1, h2))| run(index, local, [h1, h2], z),
-            ),
-            None => tasks.for_each_init(
-                || (w.local(blocks.height), scratch::take(size), scratch::take(size)),
-                |(local, h1, h2), (index, z)| run(index, local, [h1, h2], z),
-            ),
+            Some([h1, h2]) => {
+                self.each(zs.zip(h1.chunks_mut(size).zip(h2.chunks_mut(size))), |index, (z, (h1, h2))| {
+                    run(index, &mut w.local(blocks.height), [h1, h2], z);
+                })
+            }
+            None => self.each(zs, |index, z| {
+                let [mut h1, mut h2] = [scratch::take(size), scratch::take(size)];
+                run(index, &mut w.local(blocks.height), [&mut h1, &mut h2], z);
+            }),
         }
         Products { run: self, grid, z, layout }
     }
