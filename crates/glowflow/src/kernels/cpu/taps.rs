@@ -1,5 +1,5 @@
 //! The nine taps of a 3x3 convolution: pixels gathered beside each other, and products added back to their pixels.
-#![allow(unsafe_code)] // Vector loads of part of a slice; bounds are checked per line of pixels.
+#![allow(unsafe_code)] // Vector loads of part of a slice; each function checks its extents once.
 
 use std::ops::Range;
 
@@ -83,24 +83,28 @@ per_isa! {
         layout: Layout,
     ) {
         assert!(layout.columns == TAPS * channels && x.len() == grid.rows() * x_row && rows.end <= grid.rows());
-        let offsets = offsets(grid, side);
+        assert!(channels <= x_row && layout.columns <= layout.row, "taps of whole pixels in whole rows");
+        let offsets = offsets(grid, side).map(|offset| offset * x_row as isize);
         let in_a_row = side == Side::Forward && x_row == channels;
         let mut pixel = Pixel::of_row(grid, rows.start);
         for (row, out) in rows.zip(out.chunks_exact_mut(layout.row)) {
-            let taps = &mut out[..TAPS * channels];
             let inside = pixel.inside(grid, side);
-            let at = |tap: usize| row.wrapping_add_signed(offsets[tap]) * x_row;
-            if inside == ALL && in_a_row {
-                // The three taps of a line lie beside each other in x too.
-                for (across, taps) in taps.chunks_exact_mut(3 * channels).enumerate() {
-                    // SAFETY: `per_isa!` enables the features.
-                    unsafe { copy::<S>(&x[at(3 * across)..][..3 * channels], taps) };
-                }
-            } else {
-                for (tap, to) in taps.chunks_exact_mut(channels).enumerate() {
-                    // SAFETY: as above.
-                    unsafe {
-                        if inside >> tap & 1 == 1 { copy::<S>(&x[at(tap)..][..channels], to) } else { clear::<S>(to) }
+            let (x, out) = (x[row * x_row..].as_ptr(), out.as_mut_ptr());
+            // SAFETY: `per_isa!` enables the features; a tap inside the image is a pixel of x, and `out` has room for nine.
+            unsafe {
+                if inside == ALL && in_a_row {
+                    // The three taps of a line lie beside each other in x too.
+                    for tap in (0..TAPS).step_by(3) {
+                        copy::<S>(x.offset(offsets[tap]), out.add(tap * channels), 3 * channels);
+                    }
+                } else if inside == ALL {
+                    for (tap, offset) in offsets.iter().enumerate() {
+                        copy::<S>(x.offset(*offset), out.add(tap * channels), channels);
+                    }
+                } else {
+                    for (tap, offset) in offsets.iter().enumerate() {
+                        let to = out.add(tap * channels);
+                        if inside >> tap & 1 == 1 { copy::<S>(x.offset(*offset), to, channels) } else { clear::<S>(to, channels) }
                     }
                 }
             }
@@ -112,12 +116,14 @@ per_isa! {
 per_isa! {
     /// For each row of `rows` writes to `y`, which starts with the first of them, its bias and the nine products that
     /// its taps have for it: `y[p, c] = bias[p % bias rows, c] + sum over taps of z[p + offset(tap), tap c]`.
-    /// `z` holds the products of all rows from `z_first` on, in padded rows.
+    /// `z` holds the products of all rows from `z_first` on, the first of an image, in padded rows.
     pub fn scatter<S>(
         grid: Grid, rows: Range<usize>, z: &[f32], layout: Layout, z_first: usize, bias: Option<&[f32]>,
         channels: usize, side: Side, y: &mut [f32],
     ) {
         assert!(layout.columns == TAPS * channels && y.len() == rows.len() * channels);
+        let images = rows.start / grid.pixels() * grid.pixels()..rows.end.next_multiple_of(grid.pixels());
+        assert!(z_first <= images.start && z.len() >= (images.end - z_first) * layout.row, "products of whole images");
         let bias_rows = bias.map_or(1, |bias| bias.len() / channels);
         let mut bias_row = rows.start % bias_rows;
         let mut offsets = offsets(grid, side);
@@ -127,25 +133,22 @@ per_isa! {
         let mut pixel = Pixel::of_row(grid, rows.start);
         for (row, y) in rows.zip(y.chunks_exact_mut(channels)) {
             let inside = pixel.inside(grid, side);
-            let at = (row - z_first) * layout.row;
-            for first in (0..channels).step_by(S::LANES) {
-                let lanes = S::LANES.min(channels - first);
-                // SAFETY: `per_isa!` enables the features; every pointer is to `lanes` elements of a checked slice.
+            let z = z[(row - z_first) * layout.row..].as_ptr();
+            let bias = bias.map(|bias| &bias[bias_row * channels..][..channels]);
+            for (first, y) in (0..channels).step_by(S::LANES).zip(y.chunks_mut(S::LANES)) {
+                let lanes = y.len();
+                // SAFETY: `per_isa!` enables the features; `lanes` channels from `first` on are the bias's and those of every
+                // tap inside the image, which `z` has.
                 unsafe {
-                    let mut sum = match bias {
-                        Some(bias) => {
-                            let bias = &bias[bias_row * channels + first..][..lanes];
-                            S::load_first(bias.as_ptr(), lanes)
-                        }
-                        None => S::splat(0.0),
-                    };
-                    for (tap, offset) in offsets.iter().enumerate() {
-                        if inside >> tap & 1 == 1 {
-                            let z = &z[at.wrapping_add_signed(*offset) + first..][..lanes];
-                            sum = S::add(sum, S::load_first(z.as_ptr(), lanes));
-                        }
+                    let of_tap = |offset: isize| S::load_first(z.offset(offset).add(first), lanes);
+                    let mut sum = bias.map_or(S::splat(0.0), |bias| S::load_first(bias.as_ptr().add(first), lanes));
+                    if inside == ALL {
+                        offsets.iter().for_each(|offset| sum = S::add(sum, of_tap(*offset)));
+                    } else {
+                        let taps = offsets.iter().enumerate().filter(|(tap, _)| inside >> tap & 1 == 1);
+                        taps.for_each(|(_, offset)| sum = S::add(sum, of_tap(*offset)));
                     }
-                    S::store_first(y[first..][..lanes].as_mut_ptr(), sum, lanes);
+                    S::store_first(y.as_mut_ptr(), sum, lanes);
                 }
             }
             pixel.step(grid);
@@ -155,24 +158,23 @@ per_isa! {
 }
 
 /// # Safety
-/// The features of S are enabled.
+/// The features of S are enabled; `count` elements are readable at `from` and writable at `to`.
 #[inline(always)]
-unsafe fn copy<S: super::simd::Simd>(from: &[f32], to: &mut [f32]) {
-    assert_eq!(from.len(), to.len());
-    for first in (0..from.len()).step_by(S::LANES) {
-        let lanes = S::LANES.min(from.len() - first);
-        // SAFETY: `lanes` elements from `first` on are inside both slices.
-        unsafe { S::store_first(to.as_mut_ptr().add(first), S::load_first(from.as_ptr().add(first), lanes), lanes) }
+unsafe fn copy<S: super::simd::Simd>(from: *const f32, to: *mut f32, count: usize) {
+    for first in (0..count).step_by(S::LANES) {
+        let lanes = S::LANES.min(count - first);
+        // SAFETY: `lanes` elements from `first` on are among the caller's.
+        unsafe { S::store_first(to.add(first), S::load_first(from.add(first), lanes), lanes) }
     }
 }
 
 /// # Safety
-/// The features of S are enabled.
+/// The features of S are enabled; `count` elements are writable at `to`.
 #[inline(always)]
-unsafe fn clear<S: super::simd::Simd>(to: &mut [f32]) {
-    for to in to.chunks_mut(S::LANES) {
-        // SAFETY: as many lanes as the slice has.
-        unsafe { S::store_first(to.as_mut_ptr(), S::splat(0.0), to.len()) }
+unsafe fn clear<S: super::simd::Simd>(to: *mut f32, count: usize) {
+    for first in (0..count).step_by(S::LANES) {
+        // SAFETY: as many lanes from `first` on are the caller's.
+        unsafe { S::store_first(to.add(first), S::splat(0.0), S::LANES.min(count - first)) }
     }
 }
 
