@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,18 +23,22 @@ thread_local! {
 /// Runs `body` while the other threads of the current pool wait awake for its work; they stay for a while, for the next.
 pub fn attended<R>(body: impl FnOnce() -> R) -> R {
     let crew = CREW.with_borrow_mut(|crew| crew.get_or_insert_default().clone());
+    let helpers = crew.clone();
     if crew.helpers.0.load(Ordering::Relaxed) + 1 < rayon::current_num_threads() {
         let this = rayon::current_thread_index();
         rayon::spawn_broadcast(move |context| {
             if Some(context.index()) != this && !HELPS.replace(true) {
-                crew.wait_awake();
+                helpers.wait_awake();
                 HELPS.set(false);
             }
         });
         // This thread's own share of the broadcast.
         rayon::yield_now();
     }
-    body()
+    crew.at_work.store(true, Ordering::Relaxed);
+    let result = body();
+    crew.at_work.store(false, Ordering::Relaxed);
+    result
 }
 
 /// Calls `task` with each item and its index; threads that are at hand help.
@@ -58,6 +62,8 @@ struct Crew {
     job: UnsafeCell<Option<Job>>,
     /// That wait or work.
     helpers: Line<AtomicUsize>,
+    /// Between two jobs other threads of the machine come first.
+    at_work: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -229,7 +235,7 @@ impl Crew {
             }
             match rayon::yield_now() {
                 Some(rayon::Yield::Executed) => (idle, since) = (0, None),
-                _ if idle < EAGER => {
+                _ if idle < EAGER && self.at_work.load(Ordering::Relaxed) => {
                     idle += 1;
                     std::hint::spin_loop();
                 }
