@@ -227,19 +227,25 @@ impl Crew {
         /// Looks for work before other threads of the machine come first.
         const EAGER: u32 = 1000;
         const PATIENCE: Duration = Duration::from_millis(2);
+        /// Between jobs: as long as Node takes from one short call to the next. Whoever stays longer may be on the processor
+        /// that the next job begins on.
+        const LINGER: Duration = Duration::from_micros(200);
         self.helpers.0.fetch_add(1, Ordering::Relaxed);
         let (mut last, mut idle, mut since) = (0, 0, None);
         loop {
             if self.help(&mut last) {
                 (idle, since) = (0, None);
             }
+            let at_work = self.at_work.load(Ordering::Relaxed);
             match rayon::yield_now() {
                 Some(rayon::Yield::Executed) => (idle, since) = (0, None),
-                _ if idle < EAGER && self.at_work.load(Ordering::Relaxed) => {
+                _ if at_work && idle < EAGER => {
                     idle += 1;
                     std::hint::spin_loop();
                 }
-                _ if since.get_or_insert_with(Instant::now).elapsed() > PATIENCE => break,
+                _ if since.get_or_insert_with(Instant::now).elapsed() > if at_work { PATIENCE } else { LINGER } => {
+                    break;
+                }
                 _ => thread::yield_now(),
             }
         }

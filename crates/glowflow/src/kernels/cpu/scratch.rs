@@ -17,7 +17,7 @@ static FREE: Mutex<Vec<Buffer>> = Mutex::new(Vec::new());
 /// f32 of a buffer, and buffers, that a thread keeps for itself: tasks that take and drop them all at once would wait for
 /// each other.
 const NEAR: usize = 1 << 17;
-const NEAR_COUNT: usize = 8;
+const NEAR_COUNT: usize = 16;
 
 thread_local! {
     static FREE_HERE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };

@@ -67,14 +67,14 @@ pub fn inverse(grid: Grid, z: &[f32], mix: &Pixel, net: &Net, kind: Kind) -> Vec
     let parts = x.par_chunks_mut(run.part * channels).zip(z.par_chunks(run.part * channels));
     parts.with_min_len(run.least_parts()).for_each(|(x, z)| {
         let products = run.products(Input { values: z, row: channels }, None);
-        run.each(pieces.cut(x, channels), |index, x| {
+        let (mut h, mut mixed) = (scratch::take(x.len() / channels * parameters), scratch::take(x.len()));
+        let rooms = pieces.cut(&mut h, parameters).zip(pieces.cut(&mut mixed, channels));
+        run.each(pieces.cut(x, channels).zip(rooms), |index, (x, (h, mixed))| {
             let first = pieces.first(index);
-            let mut h = scratch::take(x.len() / channels * parameters);
-            products.output(first, &mut h);
-            let mut mixed = scratch::take(x.len());
+            products.output(first, h);
             mixed.copy_from_slice(&z[first * channels..][..x.len()]);
-            coupling::restore(run.isa, kind, &mut mixed, &h, half);
-            mix.apply(run.isa, &mixed, x);
+            coupling::restore(run.isa, kind, mixed, h, half);
+            mix.apply(run.isa, mixed, x);
         });
     });
     x
