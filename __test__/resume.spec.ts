@@ -205,7 +205,8 @@ test('with an average everything but training uses it', async (t) => {
 test('events of a resumed run start where it was', async (t) => {
   const dir = await folder(t)
   const { data, summary } = await trained(dir)
-  const { run } = await resumeTraining(dir, data, { steps: 12 })
+  // One step: a slow reader gets several as one.
+  const { run } = await resumeTraining(dir, data, { steps: 11 })
   const events: TrainEvent[] = []
   for await (const event of run) events.push(event)
   const start = events[0]
@@ -215,10 +216,7 @@ test('events of a resumed run start where it was', async (t) => {
   t.true(start.seconds > 0 && start.seconds <= summary.seconds, `${start.seconds} of ${summary.seconds}`)
   t.deepEqual(
     events.filter((event) => event.type === 'step-end').map(({ step, epoch }) => [step, epoch]),
-    [
-      [11, 1],
-      [12, 1],
-    ],
+    [[11, 1]],
   )
 })
 
