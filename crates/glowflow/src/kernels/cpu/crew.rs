@@ -197,7 +197,7 @@ impl Crew {
         }
     }
 
-    /// Does tasks of the jobs after `last`, until there has been none for about a microsecond; whether there was one.
+    /// Does tasks of the jobs after `last`, until there has been none for a few microseconds; whether there was one.
     fn help(&self, last: &mut u64) -> bool {
         const LOOKS: u32 = 200;
         let (before, mut looks) = (*last, 0);
