@@ -255,11 +255,11 @@ impl Crew {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Isa, reference};
     use super::*;
 
     fn in_pool<R: Send>(threads: usize, body: impl FnOnce() -> R + Send) -> R {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        pool.install(|| attended(body))
+        reference::in_pool(threads, Isa::active(), || attended(body))
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the kernels are tested against: plain loops in f64, and the conditions under which a kernel must not change.
 
 use super::taps::TAPS;
-use super::{Grid, Isa};
+use super::{Grid, Isa, crew};
 
 /// Grids of odd sizes: one pixel, a line, a column, not square, several blocks.
 pub const GRIDS: [Grid; 7] = [
@@ -51,6 +51,8 @@ pub fn same_on_any_threads<R: PartialEq + Send>(body: impl Fn() -> R + Sync) {
         let alone = in_pool(1, isa, &body);
         for threads in [2, 3] {
             assert!(alone == in_pool(threads, isa, &body), "{isa:?}: {threads} threads change bits");
+            let attended = in_pool(threads, isa, || crew::attended(&body));
+            assert!(alone == attended, "{isa:?}: {threads} threads that wait awake change bits");
         }
     }
 }
