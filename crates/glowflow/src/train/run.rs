@@ -560,7 +560,7 @@ impl Run<'_> {
         let call = Call { labels, ..Call::default() };
         let images = match self.model.sample(*count, *temperature as f32, self.config.seed, &call) {
             // A young model may not invert everywhere: no reason to end its training.
-            Err(error @ Error::NotFinite { .. }) => {
+            Err(error @ Error::Overflow { .. }) => {
                 self.warn("SAMPLE_NOT_FINITE", &error);
                 return Ok(());
             }

@@ -610,6 +610,15 @@ fn a_run_that_rolls_back_goes_on_with_other_images_and_ends_where_it_cannot() {
     assert!(refused.to_string().contains("'stop', as there are no checkpoints"), "{refused}");
 }
 
+/// The steps of the warnings of this code.
+fn warned(run: &Run, expected: &str) -> Vec<u64> {
+    let step = |event: &TrainEvent| match event {
+        TrainEvent::Warning { step, code, .. } if *code == expected => Some(*step),
+        _ => None,
+    };
+    run.events.iter().filter_map(step).collect()
+}
+
 #[test]
 fn a_grid_that_cannot_be_written_is_a_warning() {
     let folder = tempfile::tempdir().unwrap();
@@ -618,15 +627,22 @@ fn a_grid_that_cannot_be_written_is_a_warning() {
     let sample = SampleConfig { folder: file, every: 2, count: 1, temperature: 0.7 };
     let run = Run::of(&new_model(&tiny(4, 4, 1)), TrainConfig { sample: Some(sample), ..options(3) });
     assert_eq!(run.summary().step, 3);
-    let warned: Vec<u64> = run
-        .events
-        .iter()
-        .filter_map(|event| match event {
-            TrainEvent::Warning { step, code: "SAMPLE_FAILED", .. } => Some(*step),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(warned, [0, 2, 3]);
+    assert_eq!(warned(&run, "SAMPLE_FAILED"), [0, 2, 3]);
+}
+
+#[test]
+fn samples_that_a_young_model_cannot_make_are_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = tiny(4, 4, 1);
+    let mut young = glow(&config, 0.05);
+    let bias = &mut young.levels[0].steps[0].coupling.net.last.bias;
+    // A scale that is 0 in f32: what it was multiplied with is lost.
+    *bias = bias.clone().map(|bias| bias.sub_scalar(200.0));
+    let model = loaded(&config, &young, &cpu());
+    let sample = SampleConfig { folder: folder.path().into(), every: 2, count: 3, temperature: 1.0 };
+    let run = Run::of(&model, TrainConfig { sample: Some(sample), ..options(3) });
+    assert_eq!(run.summary().step, 3);
+    assert_eq!(warned(&run, "SAMPLE_NOT_FINITE"), [0, 2, 3]);
 }
 
 #[test]
