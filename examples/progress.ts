@@ -11,6 +11,7 @@ export function showProgress(seconds: number): { tell(event: TrainEvent): void; 
   let printed = start
   return {
     tell(event) {
+      if (event.type === 'warning') console.warn(`${bar ? '\n' : ''}step ${event.step}: ${event.message}`)
       if (event.type !== 'step-end') return
       const passed = Math.min(seconds, (Date.now() - start) / 1000)
       state.loss = event.loss.toFixed(3)
