@@ -51,6 +51,12 @@ pub fn is_cpu(device: &Device) -> bool {
     device.clone().inner() == Device::flex()
 }
 
+/// A plain f32 tensor of the flex backend; `None` for any other: those take the composed way.
+fn plain<const D: usize>(tensor: &Tensor<D>) -> Option<FloatTensor<Flex>> {
+    let composed = tensor.dtype() != DType::F32 || COMPOSED.get();
+    if composed { None } else { tensor.clone().try_into_primitive::<Flex>().ok() }
+}
+
 /// A plain f32 tensor of the flex backend, contiguous.
 pub(super) struct Values {
     tensor: FloatTensor<Flex>,
@@ -58,13 +64,10 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// `None` for any other tensor: those take the composed way.
+    /// `None` for any other tensor.
     pub fn of<const D: usize>(tensor: &Tensor<D>) -> Option<Self> {
-        if tensor.dtype() != DType::F32 || COMPOSED.get() {
-            return None;
-        }
         // A tensor's storage ignores its layout, hence the copy into contiguous order where it is a view.
-        let tensor = tensor.clone().try_into_primitive::<Flex>().ok()?.to_contiguous();
+        let tensor = plain(tensor)?.to_contiguous();
         let (start, _) = tensor.layout().contiguous_offsets()?;
         Some(Self { tensor, start })
     }
@@ -89,11 +92,8 @@ pub(super) struct Rows {
 impl Rows {
     /// `None` as for [`Values::of`].
     pub fn of(x: &Tensor<4>) -> Option<Self> {
-        if x.dtype() != DType::F32 || COMPOSED.get() {
-            return None;
-        }
         let [_, height, width, channels] = x.dims();
-        let mut tensor = x.clone().try_into_primitive::<Flex>().ok()?;
+        let mut tensor = plain(x)?;
         let distance = tensor.layout().strides()[2].unsigned_abs().max(channels);
         let [line, row] = [width * distance, distance].map(|stride| stride as isize);
         let even = *tensor.layout().strides() == [height as isize * line, line, row, 1];
