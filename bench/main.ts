@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { availableParallelism, cpus } from 'node:os'
 
-import { Command } from '@commander-js/extra-typings'
+import { Command, InvalidArgumentError } from '@commander-js/extra-typings'
 import { type DeviceName, openDevice, type Precision } from 'glowflow'
 
 import { measurePeak, type Peak, trainingOperations } from './arithmetic.ts'
@@ -22,8 +22,8 @@ const program = new Command('bench')
   .option('--json', 'one JSON object a line instead of a table')
   .option('--device <name>', 'of glowflow; peers stay on the CPU', (name) => name as DeviceName, 'cpu')
   .option('--only <pattern>', 'measurements whose name the regular expression matches')
-  .option('--pairs <n>', 'turns of each of the two', Number, 5)
-  .option('--seconds <n>', 'length of a turn', Number, 3)
+  .option('--pairs <n>', 'turns of each of the two', count, 5)
+  .option('--seconds <n>', 'length of a turn', aboveZero, 3)
   .option('--out <file>', 'writes the JSON lines there as well')
   .option(
     '--sweep <folder>',
@@ -75,6 +75,18 @@ for (const measurement of wanted.filter(({ ours }) => can(ours.precision))) {
 }
 if (matches.test(largeName) && options.device === 'cpu') tell(largeStep())
 if (options.out) writeFileSync(options.out, lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
+
+function aboveZero(text: string): number {
+  const number = Number(text)
+  if (Number.isFinite(number) && number > 0) return number
+  throw new InvalidArgumentError('Expected a number above 0.')
+}
+
+function count(text: string): number {
+  const number = aboveZero(text)
+  if (Number.isInteger(number)) return number
+  throw new InvalidArgumentError('Expected a whole number.')
+}
 
 /** In a process of its own, for the sake of its memory. */
 function largeStep(): Result {
